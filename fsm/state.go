@@ -1,0 +1,205 @@
+package fsm
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// HistoryLength is how many changes of owner the state remembers.
+const HistoryLength = 1024
+
+// State is the replicated state at one log index. Treat a State that was handed
+// to you as read-only: Apply returns a new one and shares what did not change, so
+// any number of goroutines may read the same State.
+type State struct {
+	Cluster     ClusterID
+	Name        string // the cluster's name, for people
+	Index, Term uint64 // of the last command applied
+	Nodes       map[InstanceID]Node
+	Document    Document
+	Assignments map[string]Assignment // by group; absent: never had an owner
+	History     []Change              // oldest first, at most HistoryLength
+}
+
+// Formed reports whether the cluster exists.
+func (s *State) Formed() bool { return !s.Cluster.IsZero() }
+
+// NodeByName returns the node of that name.
+func (s *State) NodeByName(name string) (Node, bool) {
+	for _, n := range s.Nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// Apply returns the state after command c at the given log index and term. On an
+// error nothing changed but Index and Term: the entry is in everyone's log and
+// everyone refuses it alike.
+func (s *State) Apply(index, term uint64, c Command) (*State, error) {
+	next := *s
+	next.Index, next.Term = index, term
+	var err error
+	switch {
+	case c.Lead != nil: // only Index and Term, see Lead
+	case c.Form != nil:
+		err = next.form(c.Form)
+	case !s.Formed():
+		err = ErrNotFormed
+	case c.Assign != nil:
+		err = next.assign(index, c)
+	case c.Replace != nil:
+		err = next.replace(index, c)
+	case c.Enrol != nil:
+		err = next.enrol(c.Enrol.Node)
+	}
+	if err != nil {
+		unchanged := *s
+		unchanged.Index, unchanged.Term = index, term
+		return &unchanged, err
+	}
+	return &next, nil
+}
+
+func (s *State) form(f *Form) error {
+	if s.Formed() {
+		return ErrFormed
+	}
+	if err := f.Document.Check(); err != nil {
+		return err
+	}
+	s.Nodes = map[InstanceID]Node{}
+	for _, n := range f.Nodes {
+		if err := s.enrol(n); err != nil {
+			return err
+		}
+	}
+	s.Cluster, s.Name = f.Cluster, f.Name
+	s.Document = f.Document
+	s.Document.Revision = 1
+	s.Assignments = map[string]Assignment{}
+	return nil
+}
+
+func (s *State) assign(index uint64, c Command) error {
+	a := c.Assign
+	if _, ok := s.Document.Group(a.Group); !ok {
+		return fmt.Errorf("assign %q: %w", a.Group, ErrUnknown)
+	}
+	if _, ok := s.Nodes[a.Owner]; !ok {
+		return fmt.Errorf("assign %q to %s: %w", a.Group, a.Owner.Short(), ErrUnknown)
+	}
+	if s.Assignments[a.Group].Epoch != a.Seen {
+		return fmt.Errorf("assign %q: decided at epoch %d, now at %d: %w", a.Group, a.Seen, s.Assignments[a.Group].Epoch, ErrStale)
+	}
+	s.setOwner(index, a.Group, a.Owner, a.Reason, c)
+	return nil
+}
+
+func (s *State) setOwner(index uint64, group string, to InstanceID, why Reason, c Command) {
+	from := s.Assignments[group].Owner
+	s.Assignments = cloned(s.Assignments)
+	s.Assignments[group] = Assignment{Owner: to, Epoch: index, Reason: why}
+	change := Change{Group: group, From: from, To: to, Epoch: index, Reason: why, At: c.At}
+	s.History = append(slices.Clone(s.History[max(0, len(s.History)+1-HistoryLength):]), change)
+}
+
+// replace puts in a new document. A group whose addresses or device changed gets
+// a new epoch under the same owner: voters then know that what they confirmed
+// before was for other addresses (lease.md, V7). A group that is gone loses its
+// assignment; the notes of the voters run on regardless.
+func (s *State) replace(index uint64, c Command) error {
+	if c.Replace.Seen != s.Document.Revision {
+		return fmt.Errorf("replace the document: decided at revision %d, now at %d: %w", c.Replace.Seen, s.Document.Revision, ErrStale)
+	}
+	doc := c.Replace.Document
+	if err := doc.Check(); err != nil {
+		return err
+	}
+	old := s.Document
+	doc.Revision = old.Revision + 1
+	s.Document = doc
+	s.Assignments = cloned(s.Assignments)
+	for name := range s.Assignments {
+		if _, ok := doc.Group(name); !ok {
+			delete(s.Assignments, name)
+		}
+	}
+	for _, g := range doc.Groups {
+		was, had := old.Group(g.Name)
+		if a, ok := s.Assignments[g.Name]; ok && had && !SameReach(was, g) {
+			s.setOwner(index, g.Name, a.Owner, ReasonDocument, c)
+		}
+	}
+	return nil
+}
+
+// SameReach reports whether two versions of a group answer for the same
+// addresses on the same device.
+func SameReach(a, b Group) bool {
+	return a.Interface == b.Interface && slices.Equal(a.Addresses, b.Addresses)
+}
+
+func (s *State) enrol(n Node) error {
+	if n.ID.IsZero() || n.Name == "" || !n.Address.IsValid() {
+		return fmt.Errorf("enrol node %q (%s) at %s: %w", n.Name, n.ID.Short(), n.Address, ErrUnknown)
+	}
+	if other, ok := s.NodeByName(n.Name); ok && other.ID != n.ID {
+		return fmt.Errorf("enrol instance %s as %q: it belongs to instance %s: %w", n.ID.Short(), n.Name, other.ID.Short(), ErrNameTaken)
+	}
+	s.Nodes = cloned(s.Nodes)
+	s.Nodes[n.ID] = n
+	return nil
+}
+
+// Check reports the first rule that the document breaks, as an ErrBadDocument.
+func (d Document) Check() error {
+	if d.MaxHold <= 0 {
+		return fmt.Errorf("%w: the bound on leases is %s, want more than 0", ErrBadDocument, d.MaxHold)
+	}
+	names := map[string]bool{}
+	owner := map[netip.Addr]string{}
+	for _, g := range d.Groups {
+		if g.Name == "" || len(g.Name) > MaxGroupName || names[g.Name] {
+			return fmt.Errorf("%w: group name %q is empty, longer than %d bytes, or there twice", ErrBadDocument, g.Name, MaxGroupName)
+		}
+		names[g.Name] = true
+		if len(g.Addresses) == 0 {
+			return fmt.Errorf("%w: group %q has no address", ErrBadDocument, g.Name)
+		}
+		for _, p := range g.Addresses {
+			if other, ok := owner[p.Addr()]; ok {
+				return fmt.Errorf("%w: address %s is in group %q and in %q", ErrBadDocument, p.Addr(), other, g.Name)
+			}
+			owner[p.Addr()] = g.Name
+		}
+	}
+	return nil
+}
+
+// MaxGroupName is the longest name of a group, in bytes: it travels in every
+// lease datagram.
+const MaxGroupName = 63
+
+// Encode returns the state as a snapshot.
+func (s *State) Encode() ([]byte, error) { return json.Marshal(s) }
+
+// DecodeState reads a snapshot.
+func DecodeState(b []byte) (*State, error) {
+	s := new(State)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("decode snapshot: %w", err)
+	}
+	return s, nil
+}
+
+func cloned[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}

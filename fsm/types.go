@@ -1,0 +1,192 @@
+// Package fsm is the replicated truth of a cluster: the VIP document, which node
+// owns each group at which epoch, who the nodes are, and the pure function that
+// says who should own what.
+//
+// It knows the standard library only, reads no clock, and is deterministic: the
+// same log gives the same state on every node. Raft feeds it (election/raftnode),
+// the agent reads it.
+package fsm
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// An InstanceID is the identity of one node's data directory: sixteen random
+// bytes made when it was first used, and the node's Raft server id. A host that
+// lost its disk is a new instance, whatever its name (design.md 3.2).
+type InstanceID [16]byte
+
+// String is the id in hexadecimal, 32 digits: its form as a Raft server id.
+func (id InstanceID) String() string { return hex.EncodeToString(id[:]) }
+
+// Short is the first eight digits, for people and logs.
+func (id InstanceID) Short() string { return hex.EncodeToString(id[:4]) }
+
+// IsZero reports whether the id is unset. No node has the zero id.
+func (id InstanceID) IsZero() bool { return id == InstanceID{} }
+
+// MarshalText and UnmarshalText make the id a hexadecimal string in JSON, also
+// as a map key.
+func (id InstanceID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (id *InstanceID) UnmarshalText(b []byte) error {
+	p, err := ParseInstanceID(string(b))
+	if err != nil {
+		return err
+	}
+	*id = p
+	return nil
+}
+
+// ParseInstanceID reads the form that String writes.
+func ParseInstanceID(s string) (InstanceID, error) {
+	var id InstanceID
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("instance id %q: want %d hexadecimal digits", s, 2*len(id))
+	}
+	copy(id[:], b)
+	return id, nil
+}
+
+// A ClusterID is the random identity of one cluster, made when it was formed.
+// It is in every lease datagram: a cluster that is formed anew under the same
+// name starts its epochs at one again and must not understand the old one's.
+type ClusterID = InstanceID
+
+// A Role says what a node may do.
+type Role uint8
+
+const (
+	_       Role = iota
+	Member       // votes and may own VIP groups
+	Witness      // votes and never owns
+)
+
+// String is the role's word in the configuration file and in JSON.
+func (r Role) String() string {
+	switch r {
+	case Member:
+		return "member"
+	case Witness:
+		return "witness"
+	}
+	return fmt.Sprintf("role(%d)", uint8(r))
+}
+
+// A Node is a member of the cluster as the replicated state knows it.
+type Node struct {
+	ID      InstanceID
+	Name    string         // unique in the cluster
+	Address netip.AddrPort // TCP for Raft, UDP for gossip and leases
+	Role    Role
+}
+
+// A Document is what the operator asked for. It is replaced as a whole.
+type Document struct {
+	// Revision counts replacements, from 1. Zero: no document yet.
+	Revision uint64
+	// MaxHold bounds the lease and fence grace that a voter confirms for anyone,
+	// so that one badly configured node cannot block a group for long.
+	MaxHold time.Duration
+	Groups  []Group // in the order of the file; names are unique
+}
+
+// Group returns the group of that name.
+func (d Document) Group(name string) (Group, bool) {
+	for _, g := range d.Groups {
+		if g.Name == name {
+			return g, true
+		}
+	}
+	return Group{}, false
+}
+
+// A Group is a set of addresses that move together, called a VIP group by users.
+type Group struct {
+	Name      string
+	Addresses []netip.Prefix // at least one; no address is in two groups
+	Interface string         // empty: each node takes the device whose network contains the address
+	Placement Placement
+	Announce  Announce
+	VRRP      VRRP
+}
+
+// A Placement is the policy by which a group without a fit owner gets one.
+type Placement uint8
+
+const (
+	_               Placement = iota
+	PlacementLeader           // the Raft leader takes it; whoever has it keeps it
+)
+
+// String is the policy's word in the configuration file.
+func (p Placement) String() string {
+	if p == PlacementLeader {
+		return "leader"
+	}
+	return fmt.Sprintf("placement(%d)", uint8(p))
+}
+
+// Announce is how often a new owner tells the LAN.
+type Announce struct {
+	Repeat  int           // announcements after a take-over, 1 to 100
+	Refresh time.Duration // between later ones; zero: none
+}
+
+// VRRP is how the group appears to VRRP speakers outside the cluster.
+type VRRP struct {
+	ID       uint8 // virtual router id, 1 to 255; 0: no adverts
+	Priority uint8 // 1 to 255
+	Interval time.Duration
+	// PlainChecksum leaves the pseudo-header out of the IPv4 checksum, as RFC 9568
+	// (5.2.8) has it; keepalived by default includes it.
+	PlainChecksum bool
+}
+
+// An Assignment is who owns a group.
+type Assignment struct {
+	Owner InstanceID
+	// Epoch is the Raft index of the entry that named the owner, or that changed
+	// the group's addresses under it: unique in the cluster, and only grows.
+	Epoch  uint64
+	Reason Reason
+}
+
+// A Reason says why a group changed its owner.
+type Reason uint8
+
+const (
+	_              Reason = iota
+	ReasonFirst           // the group had no owner
+	ReasonLost            // no majority of voters heard the owner for a lease
+	ReasonNotOpen         // the owner could not open its lease in time
+	ReasonUnfit           // the owner said that it cannot hold the group (no carrier, a conflict)
+	ReasonMove            // an operator asked
+	ReasonShutdown        // the owner is about to stop
+	ReasonDocument        // the group's addresses or devices changed
+	ReasonGone            // the owner is no longer a member
+)
+
+var reasonNames = [...]string{"", "first", "owner-lost", "not-open", "owner-unfit", "move", "shutdown", "document", "owner-gone"}
+
+// String is the reason as logs and JSON have it.
+func (r Reason) String() string {
+	if int(r) < len(reasonNames) && r != 0 {
+		return reasonNames[r]
+	}
+	return fmt.Sprintf("reason(%d)", uint8(r))
+}
+
+// A Change is one entry of the history of owners.
+type Change struct {
+	Group    string
+	From, To InstanceID // zero: none
+	Epoch    uint64
+	Reason   Reason
+	At       time.Time // the proposing leader's wall clock; for people only
+}
