@@ -1,0 +1,306 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/vrrpcompat"
+)
+
+var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// maxIfName is the longest name of a network device, in bytes (IFNAMSIZ less the
+// final zero).
+const maxIfName = 15
+
+// groups makes the document.
+func (c *checker) groups(raw rawConfig) {
+	switch {
+	case raw.vips == absent && raw.topPos != (pos{}):
+		c.missing(raw.topPos, "vips", "write at least one group; also on a witness, since any node may be the one that forms the cluster")
+	case raw.vips == present && len(raw.groups) == 0:
+		c.missing(raw.vipsPos, "vips", "write at least one group, such as web: {addresses: [10.0.0.200/24]}")
+	}
+	seen := map[netip.Addr]field[string]{}
+	var vrids []vridUse
+	for _, g := range raw.groups {
+		if text, do := checkName(g.name, ""); text != "" {
+			c.r.add(g.pos, g.path, "the name of a group "+text, "", do)
+		}
+		out := fsm.Group{Name: g.name, Placement: fsm.PlacementLeader}
+		out.Addresses = c.vips(g, seen)
+		out.Interface = c.iface(g)
+		c.placement(g.placement)
+		out.Announce = c.announce(g)
+		if g.vrrp != nil {
+			out.VRRP = c.vrrp(g)
+			c.fits(g, out)
+			vrids = c.vrid(vrids, vridUse{raw: g, group: out})
+		}
+		c.cfg.Document.Groups = append(c.cfg.Document.Groups, out)
+	}
+}
+
+// vips checks the addresses of a group. seen are those of all groups so far.
+func (c *checker) vips(g rawGroup, seen map[netip.Addr]field[string]) []netip.Prefix {
+	if g.addresses.have == absent {
+		c.missing(g.pos, g.path+".addresses", "write addresses: [10.0.0.200/24], with the length of the network's prefix")
+	}
+	if g.addresses.ok() && len(g.addresses.v) == 0 {
+		c.r.add(g.addresses.pos, g.addresses.path, "must name at least one address", "", "write [10.0.0.200/24], or remove the group")
+	}
+	var out []netip.Prefix
+	for _, f := range g.addresses.v {
+		if !f.ok() {
+			continue
+		}
+		p, text, do := parseVIP(f.v)
+		if text != "" {
+			bad(c, f, text, do)
+			continue
+		}
+		if p.Addr().IsLinkLocalUnicast() && g.iface.have == absent {
+			bad(c, f, "is a link-local address, which every device's network contains", "write interface: in the group")
+		}
+		if first, dup := seen[p.Addr()]; dup {
+			bad(c, f, "address written twice, "+seeAlso(first), "keep one of the two")
+			continue
+		}
+		seen[p.Addr()] = f
+		c.cfg.where[vipPath(g.name, p)] = f.pos
+		out = append(out, p)
+	}
+	return out
+}
+
+// vipPath is the path under which the place of an address is kept. It has the
+// address and not its index, which a caller of CheckHost does not know.
+func vipPath(group string, p netip.Prefix) string {
+	return fmt.Sprintf("vips.%s.addresses[%s]", group, p.Addr())
+}
+
+// parseVIP reads an address with its prefix length, and says what is wrong with
+// one that no host could hold.
+func parseVIP(s string) (p netip.Prefix, text, do string) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, "must be an address with the length of its network's prefix", "write " + suggestVIP(s)
+	}
+	a, host := p.Addr(), p.Bits() == p.Addr().BitLen()
+	switch {
+	case a.Is4In6():
+		text, do = "must not be an IPv4 address in IPv6 form", "write "+a.Unmap().String()+"/24 with the length of your network"
+	case a.IsUnspecified() || a.Is4() && a.As4()[0] == 0:
+		text, do = "must not be an unspecified address", "write the address that clients use"
+	case a.IsLoopback():
+		text, do = "must not be a loopback address: clients on other hosts cannot reach it", "write an address of the clients' network"
+	case a.IsMulticast():
+		text, do = "must not be a multicast address: it has no owner", "write a unicast address"
+	case a == limitedBroadcast:
+		text, do = "must not be the broadcast address", "write the address that clients use"
+	case p.Bits() == 0:
+		text, do = "must not have prefix length 0: the whole internet would be on the device's link", "write the length of the network's prefix"
+	case !host && p.Bits() < a.BitLen()-1 && p.Masked().Addr() == a:
+		text, do = "is the address of the network itself", "write an address of a host in "+p.String()
+	case a.Is4() && p.Bits() < 31 && a == lastOf(p):
+		text, do = "is the broadcast address of its network", "write an address of a host in "+p.Masked().String()
+	}
+	return p, text, do
+}
+
+func suggestVIP(s string) string {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return "one such as 10.0.0.200/24 or 2001:db8::200/64"
+	case a.WithZone("").Is4():
+		return a.String() + "/24, with the length of your network"
+	default:
+		return a.WithZone("").String() + "/64, with the length of your network"
+	}
+}
+
+// lastOf is the last address of an IPv4 network.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+func (c *checker) iface(g rawGroup) string {
+	f := g.iface
+	if !f.ok() {
+		return ""
+	}
+	c.cfg.where[f.path] = f.pos
+	switch {
+	case f.v == "" || f.v == "." || f.v == ".." || len(f.v) > maxIfName || strings.ContainsAny(f.v, "/: \t\r\n\v\f\x00%"):
+		bad(c, f, fmt.Sprintf("must be the name of a network device, 1 to %d characters without space, / or :", maxIfName),
+			"write one that ip link shows, such as eth0")
+	case f.v == "lo":
+		bad(c, f, "must not be the loopback device: nobody on the LAN would learn of the address", "write the device of the clients' network")
+	}
+	return f.v
+}
+
+func (c *checker) placement(f field[string]) {
+	switch {
+	case !f.ok() || f.v == fsm.PlacementLeader.String():
+	case f.v == "priority" || f.v == "spread":
+		bad(c, f, "not in this version yet", "write leader, or leave the key out")
+	default:
+		bad(c, f, "must be leader", "write leader, or leave the key out")
+	}
+}
+
+func (c *checker) announce(g rawGroup) fsm.Announce {
+	a := fsm.Announce{Repeat: DefaultRepeat, Refresh: DefaultRefresh}
+	if f := g.announceRepeat; f.ok() {
+		if f.v < 1 || f.v > 100 {
+			bad(c, f, "must be 1 to 100", fmt.Sprintf("write %d, or leave the key out", DefaultRepeat))
+		}
+		a.Repeat = f.v
+	}
+	if f := g.refresh; f.ok() {
+		if f.v != 0 && f.v < time.Second {
+			bad(c, f, "must be 1s or more, or 0 for none", fmt.Sprintf("write %s, or leave the key out", DefaultRefresh))
+		}
+		a.Refresh = f.v
+	}
+	return a
+}
+
+func (c *checker) vrrp(g rawGroup) fsm.VRRP {
+	v := fsm.VRRP{Priority: DefaultPriority, Interval: DefaultInterval}
+	switch f := g.vrrp.id; {
+	case f.have == absent:
+		c.missing(g.vrrp.pos, f.path, "write id: 1 to 255, that of the outside routers of this group, or leave vrrp out for no adverts")
+	case f.ok() && (f.v < 1 || f.v > 255):
+		bad(c, f, "must be 1 to 255", "write that of the outside routers of this group")
+	case f.ok():
+		v.ID = uint8(f.v)
+		c.cfg.where[f.path] = f.pos
+	}
+	switch f := g.vrrp.priority; {
+	case f.ok() && f.v == int(vrrpcompat.Owner):
+		bad(c, f, "must be 1 to 254: 255 belongs to a router that has the address as its own (RFC 9568, section 5.2.4), and nothing could outrank it",
+			fmt.Sprintf("leave the key out for %d, above every backup", DefaultPriority))
+	case f.ok() && (f.v < 1 || f.v > 254):
+		bad(c, f, "must be 1 to 254", fmt.Sprintf("leave the key out for %d, above every backup", DefaultPriority))
+	case f.ok():
+		v.Priority = uint8(f.v)
+	}
+	switch f := g.vrrp.version; {
+	case f.ok() && f.v == 2:
+		bad(c, f, "not in this version yet", "write 3, or leave the key out")
+	case f.ok() && f.v != 3:
+		bad(c, f, "must be 3", "write 3, or leave the key out")
+	}
+	switch f := g.vrrp.checksum; {
+	case !f.ok() || f.v == "pseudo-header":
+	case f.v == "plain":
+		v.PlainChecksum = true
+	case f.v == "auto":
+		bad(c, f, "not in this version yet", "write pseudo-header, as keepalived has it, or plain")
+	default:
+		bad(c, f, "must be pseudo-header or plain", "write pseudo-header, as keepalived has it, or leave the key out")
+	}
+	v.Interval = c.interval(g.vrrp, vrrpcompat.Priority(v.Priority))
+	return v
+}
+
+// interval checks that adverts can carry the interval, and that outside backups
+// give us the time to fail over.
+func (c *checker) interval(raw *rawVRRP, priority vrrpcompat.Priority) time.Duration {
+	f := raw.interval
+	if f.have == broken {
+		return DefaultInterval
+	}
+	if f.have == absent {
+		f.v, f.pos = DefaultInterval, raw.pos
+	}
+	cs, err := vrrpcompat.CentisOf(f.v)
+	if err != nil {
+		bad(c, f, fmt.Sprintf("must be %s to %s in whole %s", vrrpcompat.Centi, vrrpcompat.MaxCentis.Duration(), vrrpcompat.Centi),
+			fmt.Sprintf("write %s, or leave the key out", DefaultInterval))
+		return DefaultInterval
+	}
+	worst := WorstFailover(c.cfg.Lease, c.cfg.Grace())
+	if claim := EarliestClaim(priority, cs); claim <= worst {
+		c.r.add(f.pos, f.path, fmt.Sprintf("adverts every %s let an outside backup claim the group %s after its owner is lost, "+
+			"and a node of this cluster may need %s", f.v, claim.Round(time.Millisecond), worst.Round(time.Millisecond)), "",
+			fmt.Sprintf("write interval: %s or more, or a shorter lease", ShortestInterval(priority, worst)))
+	}
+	return f.v
+}
+
+// ethernetMTU is the size of the packet that an advert must fit: adverts are not
+// fragmented, and the devices' own MTU is not known here.
+const ethernetMTU = 1500
+
+// fits checks that one advert can name all addresses of each family.
+func (c *checker) fits(raw rawGroup, g fsm.Group) {
+	count := map[vrrpcompat.Family]int{}
+	for _, p := range g.Addresses {
+		count[vrrpcompat.FamilyOf(p.Addr())]++
+	}
+	const ip4Header, ip6Header = 20, 40
+	room := map[vrrpcompat.Family]int{
+		vrrpcompat.IPv4: min(vrrpcompat.MaxAddresses, (ethernetMTU-ip4Header-vrrpcompat.HeaderLen)/4),
+		vrrpcompat.IPv6: min(vrrpcompat.MaxAddresses, (ethernetMTU-ip6Header-vrrpcompat.HeaderLen)/16),
+	}
+	for _, fam := range []vrrpcompat.Family{vrrpcompat.IPv4, vrrpcompat.IPv6} {
+		if count[fam] > room[fam] {
+			c.r.add(raw.addresses.pos, raw.addresses.path, fmt.Sprintf("%d %s addresses, and one advert has room for %d in %d bytes",
+				count[fam], fam, room[fam], ethernetMTU), "", "make two groups of them, each with a VRRP id of its own")
+		}
+	}
+}
+
+// A vridUse is one group's use of a virtual router id.
+type vridUse struct {
+	raw   rawGroup
+	group fsm.Group
+}
+
+// vrid checks the id against those of the groups before. An id names one virtual
+// router for each link and family. Which link a group without an interface is on
+// is known only by its networks; CheckHost looks again on the host itself.
+func (c *checker) vrid(before []vridUse, u vridUse) []vridUse {
+	if u.group.VRRP.ID == 0 {
+		return before
+	}
+	for _, b := range before {
+		if b.group.VRRP.ID != u.group.VRRP.ID || !sameLink(b.group, u.group) {
+			continue
+		}
+		bad(c, u.raw.vrrp.id, "VRRP id used twice on one link, "+seeAlso(b.raw.vrrp.id), "give each group its own id, or make one group of the two")
+		break
+	}
+	return append(before, u)
+}
+
+// sameLink reports whether two groups surely share a link in one family: they
+// name the same device and have a family in common, or neither names one and
+// their networks overlap.
+func sameLink(a, b fsm.Group) bool {
+	if a.Interface != b.Interface {
+		return false
+	}
+	for _, p := range a.Addresses {
+		for _, q := range b.Addresses {
+			if a.Interface == "" && p.Overlaps(q) {
+				return true
+			}
+			if a.Interface != "" && p.Addr().Is4() == q.Addr().Is4() {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,190 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/vrrpcompat"
+)
+
+// A Link is a network device of the host, loopback included.
+type Link struct {
+	Name      string
+	Loopback  bool
+	Addresses []LinkAddress
+}
+
+// A LinkAddress is an address on a device.
+type LinkAddress struct {
+	Prefix netip.Prefix
+	// Permanent: without a lifetime, so somebody configured it on this host. What
+	// an earlier life of the daemon left has one.
+	Permanent bool
+}
+
+// DeviceFor returns the device whose network contains the address, the longest
+// prefix first; of equal ones, the first listed. Networks of one address, of the
+// loopback device, and those that the address itself brought are no networks to
+// be found by.
+func DeviceFor(a netip.Addr, links []Link) (string, bool) {
+	name, bits := "", -1
+	for _, l := range links {
+		if l.Loopback {
+			continue
+		}
+		for _, la := range l.Addresses {
+			p := la.Prefix
+			if p.Addr() != a && p.Bits() < p.Addr().BitLen() && p.Bits() > bits && p.Contains(a) {
+				name, bits = l.Name, p.Bits()
+			}
+		}
+	}
+	return name, bits >= 0
+}
+
+// CheckHost checks the configuration against the devices of the host that is to
+// run it: that the node's own address is here, and on a member that every group
+// has a device. The error joins an *Error for all that is wrong. It reads nothing
+// but its arguments.
+func CheckHost(cfg *Config, links []Link) error {
+	h := &hostChecker{r: &report{file: cfg.file}, cfg: cfg, links: links}
+	h.ownAddress()
+	if cfg.Role == fsm.Witness {
+		return h.r.err() // holds nothing, so it needs no device
+	}
+	used := map[vridOn]string{}
+	for _, g := range cfg.Document.Groups {
+		h.group(g, used)
+	}
+	return h.r.err()
+}
+
+type hostChecker struct {
+	r     *report
+	cfg   *Config
+	links []Link
+}
+
+// A vridOn is a virtual router: an id, on a device, in a family.
+type vridOn struct {
+	device string
+	family vrrpcompat.Family
+	id     uint8
+}
+
+func (h *hostChecker) ownAddress() {
+	own := h.cfg.Address.Addr()
+	for _, l := range h.links {
+		for _, la := range l.Addresses {
+			// Linux takes all of 127.0.0.0/8 for its own.
+			if la.Prefix.Addr() == own || l.Loopback && own.IsLoopback() && la.Prefix.Contains(own) {
+				return
+			}
+		}
+	}
+	h.r.add(h.cfg.where["address"], "address", "is not an address of this host", own.String(),
+		"write address: with the one of peers that is this host; it has "+h.hostAddresses())
+}
+
+func (h *hostChecker) group(g fsm.Group, used map[vridOn]string) {
+	path := join("vips", g.Name)
+	if g.Interface != "" && !h.has(g.Interface) {
+		h.r.add(h.cfg.where[path+".interface"], path+".interface", "no such device on this host", g.Interface,
+			"write one of "+h.deviceNames()+", or leave the key out if the nodes' devices have different names")
+		return
+	}
+	device := map[vrrpcompat.Family]string{}
+	for _, p := range g.Addresses {
+		name := h.address(g, p)
+		if name == "" || g.VRRP.ID == 0 {
+			continue
+		}
+		fam := vrrpcompat.FamilyOf(p.Addr())
+		if other, have := device[fam]; have && other != name {
+			h.r.add(h.cfg.where[vipPath(g.Name, p)], vipPath(g.Name, p),
+				fmt.Sprintf("lies on device %s, and others of the group on %s: one advert names addresses of one link", name, other), "",
+				"make a group for each device, or leave vrrp out")
+		}
+		device[fam] = name
+		key := vridOn{name, fam, g.VRRP.ID}
+		if other, taken := used[key]; taken && other != g.Name {
+			h.r.add(h.cfg.where[path+".vrrp.id"], path+".vrrp.id", fmt.Sprintf("VRRP id %d is used on device %s by group %s too", g.VRRP.ID, name, other), "",
+				"give each group its own id, or make one group of the two")
+			continue
+		}
+		used[key] = g.Name
+	}
+}
+
+// address checks one address of a group and returns its device; empty if it has
+// none.
+func (h *hostChecker) address(g fsm.Group, p netip.Prefix) string {
+	path := vipPath(g.Name, p)
+	for _, l := range h.links {
+		for _, la := range l.Addresses {
+			if la.Prefix.Addr() == p.Addr() && la.Permanent {
+				h.r.add(h.cfg.where[path], path, "is configured on this host itself, on device "+l.Name, p.String(),
+					"give the group an address that no host has, or remove it there: ip address del "+la.Prefix.String()+" dev "+l.Name)
+				return ""
+			}
+		}
+	}
+	if g.Interface != "" {
+		return g.Interface
+	}
+	name, ok := DeviceFor(p.Addr(), h.links)
+	if !ok {
+		h.r.add(h.cfg.where[path], path, "is in no network of this host ("+h.networks()+")", p.String(),
+			"write interface: with the device that clients reach it by ("+h.deviceNames()+"), or correct the address")
+	}
+	return name
+}
+
+func (h *hostChecker) has(name string) bool {
+	return slices.ContainsFunc(h.links, func(l Link) bool { return l.Name == name })
+}
+
+// deviceNames lists the devices that could hold a VIP.
+func (h *hostChecker) deviceNames() string {
+	var out []string
+	for _, l := range h.links {
+		if !l.Loopback {
+			out = append(out, l.Name)
+		}
+	}
+	return orNone(out)
+}
+
+func (h *hostChecker) networks() string {
+	var out []string
+	for _, l := range h.links {
+		for _, la := range l.Addresses {
+			if !l.Loopback && la.Prefix.Bits() < la.Prefix.Addr().BitLen() {
+				out = append(out, la.Prefix.Masked().String()+" on "+l.Name)
+			}
+		}
+	}
+	return orNone(slices.Compact(out))
+}
+
+func (h *hostChecker) hostAddresses() string {
+	var out []string
+	for _, l := range h.links {
+		for _, la := range l.Addresses {
+			if !l.Loopback {
+				out = append(out, la.Prefix.Addr().String())
+			}
+		}
+	}
+	return orNone(out)
+}
+
+func orNone(s []string) string {
+	if len(s) == 0 {
+		return "none"
+	}
+	return strings.Join(s, ", ")
+}
