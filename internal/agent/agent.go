@@ -1,0 +1,223 @@
+// Package agent is the loop: one goroutine owns every group of this node, takes
+// events in and carries effects out.
+//
+// What to do is decided in internal/agent/core. What may take its time (netlink,
+// proposals, the disk) is handed to workers, whose results come back as events;
+// what must not be overtaken (the fence, lease datagrams) is done in the loop.
+//
+//	raft, gossip, kernel, API ──events──▶ mailbox ──▶ loop: core.Step
+//	                                                   │ fence, datagrams (here)
+//	                                                   ├─▶ host: addresses, in order
+//	                                                   ├─▶ lan: GARP, NA, adverts
+//	                                                   └─▶ proposals, disk (one goroutine each)
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/agent/core"
+)
+
+// A Fence shuts an address by itself when its deadline has passed. Only the loop
+// calls it. Where the lifetime of the address is the fence, it does nothing.
+type Fence interface {
+	Set(addr netip.Addr, until election.Instant) error
+	Delete(addr netip.Addr) error
+}
+
+// A Host has addresses and devices.
+type Host interface {
+	// AddAddress adds the address or renews its lifetime.
+	AddAddress(link string, p netip.Prefix, valid time.Duration) error
+	// RemoveAddress returns nil when the address was seen gone.
+	RemoveAddress(link string, p netip.Prefix) error
+	// LinkFor finds the device whose network contains the address.
+	LinkFor(addr netip.Addr) (string, error)
+	// HasLink fails if there is no such device.
+	HasLink(name string) error
+	// RemoveLeftovers takes off what an earlier life of the daemon left of these.
+	RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err error)
+	// Announce sends gratuitous ARP or unsolicited NA.
+	Announce(link string, addr netip.Addr) error
+	// Probe asks the LAN for another host that has the address.
+	Probe(ctx context.Context, link string, addr netip.Addr) (mac net.HardwareAddr, found bool, err error)
+}
+
+// A Speaker sends VRRP adverts and counts those of others.
+type Speaker interface {
+	// Listen joins the group of the address's family on that device. It may be
+	// called again at any time.
+	Listen(link string, addr netip.Addr) error
+	Advertise(link string, v fsm.VRRP, addrs []netip.Addr) error
+}
+
+// A Raft is this node's part in the cluster's log.
+type Raft interface {
+	// Propose puts a command to the leader, wherever that is.
+	Propose(ctx context.Context, cmd fsm.Command) error
+	Campaign(ctx context.Context) error
+	AskCampaign(ctx context.Context, node fsm.Node) error
+	AddNonvoter(ctx context.Context, node fsm.Node) error
+	AddVoter(ctx context.Context, node fsm.Node) error
+}
+
+// Config is what an Agent is made of. All fields are needed but Beat and LogAt.
+type Config struct {
+	Core    core.Config
+	Now     func() election.Instant // reads CLOCK_BOOTTIME
+	Clock   func() (election.ClockReading, error)
+	Send    func(to netip.AddrPort, datagram []byte) error
+	Fence   Fence
+	Host    Host
+	Speaker Speaker
+	Raft    Raft
+	// WriteHold makes the longest hold durable.
+	WriteHold func(time.Duration) error
+	// Beat is called each time round the loop: it feeds the watchdog.
+	Beat func()
+	Log  *slog.Logger
+}
+
+// An Agent runs one node. Post, Status, Move, CheckJoin and Release may be called
+// from any goroutine.
+type Agent struct {
+	cfg   Config
+	core  *core.Core // the loop's alone
+	box   *mailbox
+	host  *worker
+	lan   *worker
+	tasks sync.WaitGroup
+	ctx   context.Context // of Run; proposals and probes end with it
+	done  bool
+}
+
+// New returns an Agent; Run works.
+func New(cfg Config) *Agent {
+	if cfg.Beat == nil {
+		cfg.Beat = func() {}
+	}
+	return &Agent{cfg: cfg, core: core.New(cfg.Core), box: newMailbox(), host: newWorker(), lan: newWorker()}
+}
+
+// Post hands the agent an event. It never blocks, and no event is lost.
+func (a *Agent) Post(ev core.Event) { a.box.put(ev) }
+
+// Run works until a Stop event has been carried out or ctx ends; in the latter
+// case everything that is held is let go on the spot.
+func (a *Agent) Run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.ctx = work
+	a.tasks.Go(a.host.run)
+	a.tasks.Go(a.lan.run)
+	defer func() {
+		cancel()
+		a.host.close()
+		a.lan.close()
+		a.tasks.Wait()
+		a.box.close()
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for !a.done {
+		select {
+		case <-ctx.Done():
+			a.perform(a.core.Abandon(a.cfg.Now()))
+			return nil
+		case <-a.box.ready:
+			for _, item := range a.box.take() {
+				a.one(item)
+			}
+		case <-timer.C:
+			a.tick()
+		}
+		a.cfg.Beat()
+		timer.Reset(max(0, a.core.Wake().Sub(a.cfg.Now())))
+	}
+	return nil
+}
+
+// one takes one item from the mailbox. The clock is read after it was taken out.
+func (a *Agent) one(item any) {
+	switch item := item.(type) {
+	case core.Event:
+		a.perform(a.core.Step(a.cfg.Now(), item))
+	case func():
+		item()
+	}
+}
+
+// tick reads how the clock is steered and lets the core do what is due.
+func (a *Agent) tick() {
+	r, err := a.cfg.Clock()
+	if err != nil {
+		a.cfg.Log.Error("cannot read how the clock is steered", "error", err)
+		a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
+		return
+	}
+	a.perform(a.core.Step(a.cfg.Now(), core.Clock{Reading: r}))
+}
+
+// query runs f in the loop and returns its result.
+func query[T any](ctx context.Context, a *Agent, f func() T) (T, error) {
+	result := make(chan T, 1)
+	if !a.box.put(func() { result <- f() }) {
+		var zero T
+		return zero, errStopped
+	}
+	select {
+	case r := <-result:
+		return r, nil
+	case <-ctx.Done():
+		var zero T
+		return zero, fmt.Errorf("ask the agent: %w", ctx.Err())
+	}
+}
+
+// Status describes this node as it is now.
+func (a *Agent) Status(ctx context.Context) (core.Status, error) {
+	return query(ctx, a, func() core.Status { return a.core.Status(a.cfg.Now()) })
+}
+
+// Move makes a node the owner of a group and returns when that is committed. The
+// node opens the group when the old owner has let go: see Status.
+func (a *Agent) Move(ctx context.Context, group, node string) error {
+	type plan struct {
+		cmd fsm.Command
+		err error
+	}
+	p, err := query(ctx, a, func() plan {
+		cmd, err := a.core.Move(group, node)
+		return plan{cmd, err}
+	})
+	if err != nil {
+		return err
+	}
+	if p.err != nil {
+		return p.err
+	}
+	p.cmd.At = time.Now()
+	return a.cfg.Raft.Propose(ctx, p.cmd)
+}
+
+// Join takes a node's request to become a voter; only the leader acts on it.
+func (a *Agent) Join(ctx context.Context, n fsm.Node) error {
+	refusal, err := query(ctx, a, func() error { return a.core.CheckJoin(n) })
+	if err == nil {
+		err = refusal
+	}
+	if err == nil {
+		a.Post(core.JoinAsked{Node: n})
+	}
+	return err
+}
+
+// Release lets go of every group that this node holds; the leader moves them on.
+func (a *Agent) Release() { a.Post(core.ReleaseAsked{}) }

@@ -1,0 +1,338 @@
+// Package core is the agent's mind: what one node does about every group, as a
+// pure function of what it knew, what happened, and when.
+//
+// Step is the only door. It takes one event and returns the effects in the order
+// in which they must be carried out; the loop round it (internal/agent) owns the
+// clock, the sockets and the goroutines. What decides is further down: fsm.Place
+// says who should own, election whether it may answer now. This package puts their
+// decisions in order and remembers where each group stands on this host.
+package core
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
+)
+
+// Config is what a Core is made of.
+type Config struct {
+	Self    fsm.Node
+	Boot    election.BootID
+	Started election.Instant // the process's start
+	Lease   time.Duration
+	Renew   time.Duration
+	Grace   time.Duration // of this node's fence
+	// LifetimeFence: the address's own lifetime is the fence, so that it must
+	// follow the deadline instead of being a backstop.
+	LifetimeFence bool
+	Longest       time.Duration // the longest hold that an earlier life confirmed
+	AtStart       election.LogAtStart
+}
+
+// A Core is one node's state. It belongs to one goroutine.
+type Core struct {
+	cfg     Config
+	now     election.Instant
+	out     []Effect
+	state   *fsm.State
+	log     election.VoterLog
+	voter   *election.Voter
+	hearing *election.Hearing
+	clock   error // why the clock cannot be trusted now
+	bare    error // why a device is without the fence
+	disk    error // why Raft's disk does not take writes
+
+	nextTick  election.Instant
+	lastStamp election.Instant
+	askNow    bool
+	writing   time.Duration    // the hold that is being written down
+	silenceAt election.Instant // when a voter will have been silent for a lease
+
+	leader       Leader
+	lastCampaign election.Instant
+	campaignAt   election.Instant
+
+	swept    bool             // nothing of an earlier life is left
+	sweptAt  election.Instant // the instant at which that was so
+	groups   map[string]*group
+	linkDown map[string]bool
+	peers    map[fsm.InstanceID]*peer
+	lead     leading
+	stop     stopping
+	handOff  election.Instant // released by hand: unfit for everything until then
+}
+
+// New returns the core of a process that starts at cfg.Started.
+func New(cfg Config) *Core {
+	return &Core{
+		cfg:      cfg,
+		now:      cfg.Started,
+		state:    &fsm.State{},
+		voter:    election.NewVoter(cfg.Self.ID, cfg.Started, cfg.Longest, cfg.AtStart),
+		hearing:  election.NewHearing(cfg.Self.ID, cfg.Started, cfg.Lease, cfg.Renew),
+		nextTick: cfg.Started,
+		groups:   map[string]*group{},
+		linkDown: map[string]bool{},
+		peers:    map[fsm.InstanceID]*peer{},
+		lead:     newLeading(),
+	}
+}
+
+// Step takes one event at clock reading now, which must be read after the event
+// came out of its queue, and returns what is to be done, in order.
+func (c *Core) Step(now election.Instant, ev Event) []Effect {
+	c.now, c.out = max(now, c.now), nil
+	c.handle(ev)
+	c.timers()
+	return c.out
+}
+
+func (c *Core) handle(ev Event) {
+	switch ev := ev.(type) {
+	case Woke:
+	case Applied:
+		c.applied(ev.State)
+	case Voters:
+		c.voters(ev.Log)
+	case Leader:
+		c.newLeader(ev)
+	case Datagram:
+		c.datagram(ev.Message)
+	case Clock:
+		c.clockRead(ev.Reading)
+	case Placed:
+		c.placed(ev)
+	case Link:
+		c.link(ev)
+	case Swept:
+		c.sweptClean(ev)
+	case Bound:
+		c.bound(ev)
+	case Unbound:
+		c.unbound(ev)
+	case FenceFailed:
+		c.fenceFailed(ev)
+	case Probed:
+		c.probed(ev)
+	case HoldWritten:
+		c.holdWritten(ev)
+	case Proposed:
+		c.proposed(ev)
+	case JoinAsked:
+		c.joinAsked(ev.Node)
+	case NonvoterAdded:
+		c.nonvoterAdded(ev)
+	case VoterAdded:
+		c.voterAdded(ev)
+	case Covered:
+		c.covered(ev.Err)
+	case DiskFailed:
+		c.diskFailed(ev)
+	case ReleaseAsked:
+		c.handOff = c.now.Add(handOffTime)
+		c.fitnessChanged()
+	case Stop:
+		c.beginStop()
+	}
+}
+
+// timers does what is due at c.now, whatever the event was.
+func (c *Core) timers() {
+	if !c.now.Before(c.nextTick) {
+		c.tick()
+	}
+	if c.silenceAt != 0 && !c.now.Before(c.silenceAt) {
+		c.askNow = true
+	}
+	for _, g := range c.sorted() {
+		if g.touched || (g.due != 0 && !c.now.Before(g.due)) {
+			g.touched = false
+			c.advance(g)
+		}
+	}
+	c.campaign()
+	c.stopStep()
+	if c.askNow {
+		c.renew()
+		for _, g := range c.sorted() { // the own vote may have opened one
+			if g.touched {
+				g.touched = false
+				c.advance(g)
+			}
+		}
+	}
+	if at, ok := c.hearing.NextSilence(c.now, c.log.Last); ok {
+		c.silenceAt = at
+	} else {
+		c.silenceAt = 0
+	}
+}
+
+// tick is the heartbeat: one each renew interval.
+func (c *Core) tick() {
+	c.hearing.Tick(c.now)
+	c.nextTick = c.now.Add(c.cfg.Renew)
+	c.askNow = true
+	c.repeatReleases()
+	c.touchAll()
+	c.leaderDuties()
+	c.enrolSelf()
+}
+
+// Wake returns when Step next wants to be called without an event.
+func (c *Core) Wake() election.Instant {
+	at := c.nextTick
+	for _, due := range []election.Instant{c.silenceAt, c.campaignAt, c.stop.due(c)} {
+		if due != 0 {
+			at = min(at, due)
+		}
+	}
+	for _, g := range c.groups {
+		if g.due != 0 {
+			at = min(at, g.due)
+		}
+	}
+	return at
+}
+
+func (c *Core) do(e ...Effect) { c.out = append(c.out, e...) }
+
+func (c *Core) say(l Level, text string, args ...any) {
+	c.do(Log{Level: l, Text: text, Args: args})
+}
+
+func (c *Core) touchAll() {
+	for _, g := range c.groups {
+		g.touched = true
+	}
+}
+
+// sorted returns the groups in a fixed order, so that the same events give the
+// same effects.
+func (c *Core) sorted() []*group {
+	return slices.SortedFunc(maps.Values(c.groups), func(a, b *group) int { return cmp.Compare(a.def.Name, b.def.Name) })
+}
+
+// nodes returns the cluster's nodes in a fixed order.
+func (c *Core) nodes() []fsm.Node {
+	return slices.SortedFunc(maps.Values(c.state.Nodes), func(a, b fsm.Node) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+}
+
+// others returns where every other node listens.
+func (c *Core) others() []netip.AddrPort {
+	var to []netip.AddrPort
+	for _, n := range c.nodes() {
+		if n.ID != c.cfg.Self.ID {
+			to = append(to, n.Address)
+		}
+	}
+	return to
+}
+
+func (c *Core) name(id fsm.InstanceID) string {
+	if n, ok := c.state.Nodes[id]; ok {
+		return n.Name
+	}
+	if id.IsZero() {
+		return ""
+	}
+	return id.Short()
+}
+
+// applied takes the node's new state: new epochs first shut what is no longer
+// ours, and only then is anything asked for.
+func (c *Core) applied(st *fsm.State) {
+	was := c.state
+	c.state = st
+	c.voter.Applied(st)
+	c.termApplied()
+	if was.Document.Revision != st.Document.Revision || was.Cluster != st.Cluster {
+		c.documentChanged()
+	}
+	for _, g := range c.groups {
+		c.owned(g)
+	}
+	c.again()
+	c.leaderDuties()
+}
+
+// documentChanged makes the groups those of the document.
+func (c *Core) documentChanged() {
+	for _, g := range c.groups {
+		if _, ok := c.state.Document.Group(g.def.Name); !ok {
+			g.gone = true
+			g.touched = true
+		}
+	}
+	var sweep []netip.Addr
+	for _, def := range c.state.Document.Groups {
+		g := c.groups[def.Name]
+		if g == nil {
+			g = newGroup(def, election.NewHolder(c.cfg.Boot, c.cfg.Started))
+			c.groups[def.Name] = g
+			c.do(Resolve{Group: def})
+		} else if !fsm.SameReach(g.def, def) {
+			c.changeReach(g, def)
+		} else {
+			g.def = def
+		}
+		g.gone, g.touched = false, true
+		for _, p := range def.Addresses {
+			sweep = append(sweep, p.Addr())
+		}
+	}
+	if !c.swept {
+		c.do(Sweep{Addrs: sweep})
+	}
+}
+
+// sweptClean: from here on this process is the only one that ever held anything
+// on this host, so it says so to the voters.
+func (c *Core) sweptClean(ev Swept) {
+	c.swept, c.sweptAt = true, c.now
+	if len(ev.Removed) > 0 {
+		c.say(Warn, "removed what an earlier life of the daemon left", "addresses", ev.Removed)
+	}
+	for _, g := range c.sorted() {
+		g.touched = true
+		c.released(g)
+	}
+}
+
+// clockRead keeps the node out of leases while its clock is slewed.
+func (c *Core) clockRead(r election.ClockReading) {
+	err := election.CheckClock(r)
+	switch {
+	case err != nil && c.clock == nil:
+		c.say(Error, "leases are suspended on this node", "reason", err.Error())
+	case err == nil && c.clock != nil:
+		c.say(Info, "the clock runs at its rate again")
+	}
+	c.clock = err
+}
+
+// covered: a device without the fence could answer for an address whose lease is
+// over, so nothing is held while there is one.
+func (c *Core) covered(err error) {
+	if err != nil && c.bare == nil {
+		c.say(Error, "a device is without the fence; this node holds nothing until that is mended", "error", err)
+	}
+	if (err == nil) != (c.bare == nil) {
+		c.bare = err
+		c.fitnessChanged()
+	}
+}
+
+// fitnessChanged: what this host can hold is not what it was. Everyone is told at
+// once, the leader in us too.
+func (c *Core) fitnessChanged() {
+	c.askNow = true
+	c.touchAll()
+	c.leaderDuties()
+}

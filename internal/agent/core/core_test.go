@@ -1,0 +1,279 @@
+package core
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/election"
+)
+
+// formed returns a cluster in which somebody has held the address for a while.
+func formed(t *testing.T, n int, seed uint64) *cluster {
+	t.Helper()
+	c := newCluster(t, n, seed)
+	c.run(3 * time.Second)
+	c.owner()
+	c.outages, c.lostAt = nil, 0
+	return c
+}
+
+// Each fault is done to the owner, which is also the leader, over many seeds. The
+// bound is on virtual time: it does not depend on the machine.
+func TestFaultsOfTheOwner(t *testing.T) {
+	t.Parallel()
+	const seeds = 200
+	tests := []struct {
+		name  string
+		bound time.Duration
+		fault func(c *cluster, m *machine)
+		mend  func(c *cluster, m *machine)
+	}{
+		{"kill", testLease + 150*time.Millisecond, func(_ *cluster, m *machine) { m.kill() }, func(_ *cluster, m *machine) { m.start(); m.heal() }},
+		{"freeze", testLease + 150*time.Millisecond, func(_ *cluster, m *machine) { m.freeze() }, func(_ *cluster, m *machine) { m.thaw() }},
+		{"cut", testLease + 150*time.Millisecond, func(c *cluster, m *machine) { c.cut(m.i) }, func(c *cluster, m *machine) { c.mend(m.i) }},
+		{"pull", testLease + 150*time.Millisecond, func(c *cluster, m *machine) {
+			c.cut(m.i)
+			m.event(Link{Name: "eth0", OK: false})
+		}, func(c *cluster, m *machine) {
+			m.event(Link{Name: "eth0", OK: true})
+			c.mend(m.i)
+		}},
+		{"stop", 50 * time.Millisecond, func(_ *cluster, m *machine) { m.event(Stop{}) }, func(_ *cluster, m *machine) { m.start(); m.heal() }},
+		{"carrier only", 60 * time.Millisecond, func(_ *cluster, m *machine) { m.event(Link{Name: "eth0", OK: false}) },
+			func(_ *cluster, m *machine) { m.event(Link{Name: "eth0", OK: true}) }},
+		{"release by hand", 60 * time.Millisecond, func(_ *cluster, m *machine) { m.event(ReleaseAsked{}) }, func(*cluster, *machine) {}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var worst time.Duration
+			for seed := range uint64(seeds) {
+				c := formed(t, 3, seed)
+				m := c.owner()
+				c.run(c.jitter(0, 2*testRenew))
+				began := c.now
+				tt.fault(c, m)
+				c.run(4 * time.Second)
+				if c.owner() == m {
+					t.Fatalf("seed %d: still at the faulty host", seed)
+				}
+				// From the fault, not from the last answer: a frozen host answers until
+				// its lease ends.
+				outage := c.lastOutage()
+				worst = max(worst, outage)
+				if outage > tt.bound {
+					for _, l := range c.trace {
+						t.Log(l)
+					}
+					t.Fatalf("seed %d: outage %v after the fault at %v, want at most %v", seed, outage, began, tt.bound)
+				}
+				now := c.owner()
+				tt.mend(c, m)
+				c.run(3 * time.Second)
+				if c.owner() != now {
+					t.Fatalf("seed %d: the group moved when the host came back", seed)
+				}
+				c.finish()
+			}
+			t.Logf("worst outage over %d seeds: %v", seeds, worst)
+		})
+	}
+}
+
+func TestMove(t *testing.T) {
+	for seed := range uint64(100) {
+		c := formed(t, 3, seed)
+		from := c.owner()
+		to := c.hosts[(from.i+1)%3]
+		cmd, err := from.core.Move("web", to.node.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from.propose(cmd)
+		c.run(time.Second)
+		if c.owner() != to {
+			t.Fatalf("seed %d: n%d holds it, want n%d", seed, c.served+1, to.i+1)
+		}
+		if d := c.lastOutage(); d > 50*time.Millisecond {
+			t.Fatalf("seed %d: outage %v", seed, d)
+		}
+		c.finish()
+	}
+}
+
+// Nobody may answer when a majority is gone, and everything comes back with it.
+func TestNoMajority(t *testing.T) {
+	c := formed(t, 3, 1)
+	m := c.owner()
+	for _, h := range c.hosts {
+		if h != m {
+			h.kill()
+		}
+	}
+	c.run(testLease + 20*time.Millisecond)
+	if c.check(); c.served >= 0 {
+		t.Fatal("the address is answered for without a majority")
+	}
+	for _, h := range c.hosts {
+		if h != m {
+			h.start()
+			h.heal()
+		}
+	}
+	c.run(3 * time.Second)
+	c.owner()
+	c.finish()
+}
+
+// All daemons are killed and none comes back: the fence alone ends it.
+func TestAllKilled(t *testing.T) {
+	c := formed(t, 3, 2)
+	for _, h := range c.hosts {
+		h.kill()
+	}
+	c.run(testLease + 10*time.Millisecond)
+	if c.check(); c.served >= 0 {
+		t.Fatal("the address is answered for after the lease")
+	}
+	for _, h := range c.hosts {
+		h.start()
+	}
+	c.elect(1)
+	c.run(3 * time.Second)
+	c.owner()
+	c.finish()
+}
+
+// The owner's questions arrive and the answers do not: it cannot hold, and nobody
+// thinks it lost. The group must go elsewhere all the same.
+func TestOneWayCutToTheOwner(t *testing.T) {
+	c := formed(t, 3, 3)
+	m := c.owner()
+	c.reach = func(_, to int) bool { return to != m.i }
+	c.after(600*time.Millisecond, func() { c.elect((m.i + 1) % 3) }) // Raft's own timers
+	c.run(5 * time.Second)
+	if c.owner() == m {
+		t.Fatal("still at the deaf host")
+	}
+	c.finish()
+}
+
+// Only the leader does not hear the owner: nothing may move.
+func TestAsymmetricCutMovesNothing(t *testing.T) {
+	c := formed(t, 3, 4)
+	m := c.owner()
+	lead := (m.i + 1) % 3
+	c.elect(lead)
+	c.run(time.Second)
+	c.reach = func(from, to int) bool { return (from != m.i || to != lead) && (from != lead || to != m.i) }
+	c.outages = nil
+	c.run(5 * time.Second)
+	if c.owner() != m || len(c.outages) > 0 {
+		for _, l := range c.trace {
+			t.Log(l)
+		}
+		t.Fatalf("n%d holds it after %d outages; n%d was heard by a majority", c.served+1, len(c.outages), m.i+1)
+	}
+	c.finish()
+}
+
+func TestAddressConflict(t *testing.T) {
+	c := newCluster(t, 3, 5)
+	for _, h := range c.hosts {
+		h.conflict = "02:00:00:00:00:99"
+	}
+	c.run(8 * time.Second)
+	if c.check(); c.served >= 0 {
+		t.Fatal("the address was bound beside another host's")
+	}
+	if !slices.ContainsFunc(c.trace, func(l string) bool { return strings.Contains(l, "address conflict") && strings.Contains(l, "02:00:00:00:00:99") }) {
+		t.Fatal("nobody named the other host")
+	}
+	for _, h := range c.hosts {
+		h.conflict = ""
+	}
+	c.run(30 * time.Second)
+	c.owner()
+	c.finish()
+}
+
+// A clock that is slewed takes the node out: it neither asks nor confirms.
+func TestSlewedClock(t *testing.T) {
+	c := formed(t, 3, 6)
+	m := c.owner()
+	m.event(Clock{Reading: election.ClockReading{Tick: 10_800}}) // 8 %
+	c.run(testLease + 10*time.Millisecond)
+	if m.answers() {
+		t.Fatal("still answering on a slewed clock")
+	}
+	c.run(5 * time.Second)
+	if c.owner() == m {
+		t.Fatal("the slewed host got it back")
+	}
+	c.finish()
+}
+
+func TestKernelRefusesTheAddress(t *testing.T) {
+	c := formed(t, 3, 7)
+	m := c.owner()
+	for _, h := range c.hosts {
+		if h != m {
+			h.bindErr = errNoLeader
+		}
+	}
+	m.event(ReleaseAsked{})
+	c.run(3 * time.Second)
+	if c.check(); c.served >= 0 {
+		t.Fatal("somebody holds it although the kernel refuses")
+	}
+	for _, h := range c.hosts {
+		h.bindErr = nil
+	}
+	c.run(20 * time.Second)
+	c.owner()
+	c.finish()
+}
+
+func TestSingleNode(t *testing.T) {
+	c := formed(t, 1, 8)
+	m := c.owner()
+	m.event(Stop{})
+	c.run(time.Second)
+	if !m.done || len(m.addrs) > 0 || len(m.fence) > 0 {
+		t.Fatalf("after stop: done %v, addresses %v, fence %v", m.done, m.addrs, m.fence)
+	}
+	m.start()
+	m.heal()
+	c.run(2 * time.Second)
+	c.owner()
+	c.finish()
+}
+
+// No announcement leaves within the guard before the deadline, and a new owner
+// announces at once, repeats past 1.1 s, and advertises each interval.
+func TestSpeaking(t *testing.T) {
+	c := formed(t, 3, 9)
+	m := c.owner()
+	var announced, advertised int
+	for _, e := range m.sent {
+		switch e := e.(type) {
+		case Announce:
+			announced++
+		case Advertise:
+			advertised++
+			if e.Until != m.fence[testAddr.Addr()].Add(-election.AnnounceGuard) && e.Until.After(m.fence[testAddr.Addr()]) {
+				t.Fatalf("an advert may leave until %v, the lease ends at %v", e.Until, m.fence[testAddr.Addr()])
+			}
+		}
+	}
+	if announced < 3 || advertised < 2 {
+		t.Fatalf("%d announcements and %d adverts in the first seconds", announced, advertised)
+	}
+	for _, h := range c.hosts {
+		if h != m && len(h.sent) > 0 {
+			t.Fatalf("n%d spoke without holding: %v", h.i+1, h.sent)
+		}
+	}
+}

@@ -1,0 +1,254 @@
+package core
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
+)
+
+// An Event is something that happened, told to Step.
+type Event interface{ event() }
+
+// The events. Each is delivered once, in the order in which it happened.
+type (
+	// Woke says that the instant which Wake named has come.
+	Woke struct{}
+	// Applied says that the node's state machine is now in this state.
+	Applied struct{ State *fsm.State }
+	// Voters says what the node's log now holds of voter sets.
+	Voters struct{ Log election.VoterLog }
+	// Leader says whom Raft takes for the leader. Zero ID: nobody.
+	Leader struct {
+		ID   fsm.InstanceID
+		Self bool
+		Term uint64
+	}
+	// Datagram is a lease datagram: an election.Renewal, Answer or Release.
+	Datagram struct{ Message any }
+	// Clock is the kernel's reading of how the clock is steered.
+	Clock struct{ Reading election.ClockReading }
+	// Placed says where the addresses of a group belong on this host; with an
+	// error, that one has no device here.
+	Placed struct {
+		Group string
+		At    []Place
+		Err   error
+	}
+	// Link says whether a device can carry traffic: it exists, is up and has carrier.
+	Link struct {
+		Name string
+		OK   bool
+	}
+	// Swept says that nothing which an earlier life left is on the host any more.
+	Swept struct{ Removed []netip.Addr }
+	// Bound answers Bind.
+	Bound struct {
+		Group string
+		Gen   uint64
+		Err   error
+	}
+	// Unbound answers Unbind: without an error, every address was seen gone.
+	Unbound struct {
+		Group string
+		Gen   uint64
+		Err   error
+	}
+	// FenceFailed says that a fence entry could not be written; what came after
+	// it for that group was not done.
+	FenceFailed struct {
+		Group string
+		Err   error
+	}
+	// Probed answers Probe. MAC is empty if nobody answered for any address.
+	Probed struct {
+		Group string
+		Gen   uint64
+		Addr  netip.Addr
+		MAC   string
+		Err   error
+	}
+	// HoldWritten answers WriteHold.
+	HoldWritten struct {
+		Hold time.Duration
+		Err  error
+	}
+	// Proposed answers Propose; without an error, the command is committed.
+	Proposed struct {
+		Command fsm.Command
+		Err     error
+	}
+	// JoinAsked says that a node wants to be a voter.
+	JoinAsked struct{ Node fsm.Node }
+	// NonvoterAdded answers AddNonvoter.
+	NonvoterAdded struct {
+		Node fsm.Node
+		Err  error
+	}
+	// VoterAdded answers AddVoter.
+	VoterAdded struct {
+		Node fsm.Node
+		Err  error
+	}
+	// Covered says whether the fence is on every device of the host.
+	Covered struct{ Err error }
+	// DiskFailed says that Raft's disk hangs or refuses to write; without an error,
+	// that it is well again.
+	DiskFailed struct{ Err error }
+	// ReleaseAsked says that an operator wants every group off this node.
+	ReleaseAsked struct{}
+	// Stop says that the process is to end.
+	Stop struct{}
+)
+
+// A Place is an address and the device that it belongs on.
+type Place struct {
+	Link   string
+	Prefix netip.Prefix
+}
+
+func (Woke) event()          {}
+func (Applied) event()       {}
+func (Voters) event()        {}
+func (Leader) event()        {}
+func (Datagram) event()      {}
+func (Clock) event()         {}
+func (Placed) event()        {}
+func (Link) event()          {}
+func (Swept) event()         {}
+func (Bound) event()         {}
+func (Unbound) event()       {}
+func (FenceFailed) event()   {}
+func (Probed) event()        {}
+func (HoldWritten) event()   {}
+func (Proposed) event()      {}
+func (JoinAsked) event()     {}
+func (NonvoterAdded) event() {}
+func (VoterAdded) event()    {}
+func (Covered) event()       {}
+func (DiskFailed) event()    {}
+func (ReleaseAsked) event()  {}
+func (Stop) event()          {}
+
+// An Effect is something to be done, returned by Step in the order in which it
+// must be done.
+type Effect interface{ effect() }
+
+// The effects.
+type (
+	// Send sends each datagram to each address.
+	Send struct {
+		To        []netip.AddrPort
+		Datagrams [][]byte
+	}
+	// SetFence writes the deadline of each address, before anything else happens:
+	// zero shuts. On failure the group's later effects of this step are left out
+	// and FenceFailed is reported.
+	SetFence struct {
+		Group string
+		Addrs []netip.Addr
+		Until election.Instant
+	}
+	// ClearFence removes the entries: the addresses are seen gone.
+	ClearFence struct {
+		Group string
+		Addrs []netip.Addr
+	}
+	// Bind puts the addresses on their devices, for no longer than Until where the
+	// lifetime is the fence.
+	Bind struct {
+		Group string
+		Gen   uint64
+		At    []Place
+		Until election.Instant
+	}
+	// Refresh renews the lifetime of bound addresses. It is not answered unless it
+	// fails.
+	Refresh struct {
+		Group string
+		Gen   uint64
+		At    []Place
+		Until election.Instant
+	}
+	// Unbind takes the addresses off and sees them gone.
+	Unbind struct {
+		Group string
+		Gen   uint64
+		At    []Place
+	}
+	// Announce sends gratuitous ARP or unsolicited NA for each address, not after Until.
+	Announce struct {
+		Group string
+		At    []Place
+		Until election.Instant
+	}
+	// Advertise sends the group's VRRP advert, not after Until.
+	Advertise struct {
+		Group string
+		VRRP  fsm.VRRP
+		At    []Place
+		Until election.Instant
+	}
+	// Probe asks the LAN whether another host has one of the addresses.
+	Probe struct {
+		Group string
+		Gen   uint64
+		At    []Place
+	}
+	// Resolve finds the devices of a group's addresses, and listens for VRRP there.
+	Resolve struct{ Group fsm.Group }
+	// Sweep removes what an earlier life of the daemon left of these addresses.
+	Sweep struct{ Addrs []netip.Addr }
+	// WriteHold writes the longest lease and grace confirmed to disk.
+	WriteHold struct{ Hold time.Duration }
+	// Propose puts a command to the leader, wherever that is.
+	Propose struct{ Command fsm.Command }
+	// AddNonvoter has a node get the log without a vote, so that it catches up.
+	AddNonvoter struct{ Node fsm.Node }
+	// AddVoter makes a node a voter. The leader's; spacing is observed already.
+	AddVoter struct{ Node fsm.Node }
+	// Campaign makes this node stand for leader at once.
+	Campaign struct{}
+	// AskCampaign asks another node to take the leadership over.
+	AskCampaign struct{ Node fsm.Node }
+	// Log is one line for people.
+	Log struct {
+		Level Level
+		Text  string
+		Args  []any // key, value, …
+	}
+	// Done says that the process may end: nothing is held, everyone was told.
+	Done struct{}
+)
+
+func (Send) effect()        {}
+func (SetFence) effect()    {}
+func (ClearFence) effect()  {}
+func (Bind) effect()        {}
+func (Refresh) effect()     {}
+func (Unbind) effect()      {}
+func (Announce) effect()    {}
+func (Advertise) effect()   {}
+func (Probe) effect()       {}
+func (Resolve) effect()     {}
+func (Sweep) effect()       {}
+func (WriteHold) effect()   {}
+func (Propose) effect()     {}
+func (AddNonvoter) effect() {}
+func (AddVoter) effect()    {}
+func (Campaign) effect()    {}
+func (AskCampaign) effect() {}
+func (Log) effect()         {}
+func (Done) effect()        {}
+
+// A Level is how much a log line matters.
+type Level uint8
+
+const (
+	_ Level = iota
+	Debug
+	Info
+	Warn
+	Error
+)

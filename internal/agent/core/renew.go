@@ -1,0 +1,324 @@
+package core
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
+)
+
+// A peer is what this node last heard another say of itself.
+type peer struct {
+	stamp   election.Stamp
+	health  election.Health
+	applied uint64
+	groups  map[string]heardGroup
+}
+
+// A heardGroup is another node's word on one group.
+type heardGroup struct {
+	election.GroupState
+	at election.Instant // when it was heard
+}
+
+// sender is this node as every datagram names it.
+func (c *Core) sender() election.Sender {
+	return election.Sender{Cluster: c.state.Cluster, From: c.cfg.Self.ID}
+}
+
+// poll is what surrounds a question to the own voter now.
+func (c *Core) poll() election.Poll {
+	return election.Poll{Now: c.now, State: c.state, Log: c.log, ClockOK: c.clock == nil}
+}
+
+// renew asks every voter at once for everything that this node wants to hold, and
+// tells them how it is. The own vote goes through the same code, with sending and
+// receipt at the same instant.
+func (c *Core) renew() {
+	c.askNow = false
+	if !c.state.Formed() {
+		return
+	}
+	if c.now <= c.lastStamp { // two questions never carry one stamp
+		c.askNow = true
+		return
+	}
+	c.lastStamp = c.now
+	r := election.Renewal{
+		Sender:  c.sender(),
+		Stamp:   election.Stamp{Boot: c.cfg.Boot, At: c.now},
+		Lease:   c.cfg.Lease,
+		Grace:   c.cfg.Grace,
+		Applied: c.state.Index,
+		Health:  election.Health{VoterReady: c.voter.Ready(c.now), Stopping: c.stop.asked},
+		Hears:   c.hearing.Hears(c.now),
+		Groups:  c.groupStates(),
+	}
+	if to := c.others(); len(to) > 0 {
+		c.do(Send{To: to, Datagrams: election.AppendRenewal(nil, r)})
+	}
+	if c.log.Last.Has(c.cfg.Self.ID) {
+		a, need := c.voter.Renewal(c.poll(), r)
+		c.writeHold(need)
+		c.answered(a)
+	}
+}
+
+// groupStates is what the renewal says of each group: those asked for, and those
+// that this host cannot hold. While the clock is slewed nothing is asked.
+func (c *Core) groupStates() []election.GroupState {
+	var out []election.GroupState
+	for _, g := range c.sorted() {
+		s := election.GroupState{
+			Group: g.def.Name, Epoch: g.epoch, Phase: election.PhaseIdle,
+			Since: c.now.Sub(g.since), Unfit: c.unfit(g),
+		}
+		if g.asks() && c.clock == nil {
+			s.Phase = election.PhaseWaiting
+			if g.phase == active {
+				s.Phase = election.PhaseOpen
+			}
+		}
+		if s.Phase != election.PhaseIdle || s.Unfit != 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// datagram takes a lease datagram from another node of this cluster.
+func (c *Core) datagram(msg any) {
+	switch m := msg.(type) {
+	case election.Renewal:
+		if c.ours(m.Sender) {
+			c.heardRenewal(m)
+		}
+	case election.Answer:
+		if c.ours(m.Sender) {
+			c.answered(m)
+		}
+	case election.Release:
+		if c.ours(m.Sender) {
+			c.voter.Release(c.now, m)
+			c.touchAll()
+		}
+	}
+}
+
+// ours notes that a node of this cluster was heard; others' datagrams are dropped.
+func (c *Core) ours(s election.Sender) bool {
+	if !c.state.Formed() || s.Cluster != c.state.Cluster || s.From == c.cfg.Self.ID {
+		return false
+	}
+	if _, known := c.state.Nodes[s.From]; !known {
+		return false
+	}
+	c.hearing.Heard(c.now, s.From)
+	return true
+}
+
+func (c *Core) heardRenewal(r election.Renewal) {
+	p := c.peers[r.From]
+	if p == nil {
+		p = &peer{}
+		c.peers[r.From] = p
+	}
+	if p.stamp != r.Stamp { // the first part of a new one
+		if p.stamp.NewerThan(r.Stamp) {
+			return // late: nothing in it is worth anything any more
+		}
+		p.stamp, p.groups = r.Stamp, map[string]heardGroup{}
+	}
+	p.health, p.applied = r.Health, r.Applied
+	c.hearing.Reported(c.now, r.From, r.Hears)
+	for _, g := range r.Groups {
+		p.groups[g.Group] = heardGroup{g, c.now}
+		c.heardOpen(r.From, g)
+	}
+	if c.log.Last.Has(c.cfg.Self.ID) || c.log.Previous.Has(c.cfg.Self.ID) {
+		a, need := c.voter.Renewal(c.poll(), r)
+		c.writeHold(need)
+		c.reply(election.Reply{To: r.From, Answer: a})
+	}
+	c.leaderDuties()
+}
+
+// heardOpen learns from another node's open group: its addresses need no probe.
+func (c *Core) heardOpen(from fsm.InstanceID, s election.GroupState) {
+	g := c.groups[s.Group]
+	if g == nil || s.Phase != election.PhaseOpen {
+		return
+	}
+	if a := c.state.Assignments[s.Group]; a.Owner == from && a.Epoch == s.Epoch {
+		g.proven = true
+		c.lead.opened(s.Group, s.Epoch, c.now)
+	}
+}
+
+func (c *Core) reply(r election.Reply) {
+	n, ok := c.state.Nodes[r.To]
+	if !ok {
+		return
+	}
+	if r.To == c.cfg.Self.ID {
+		c.answered(r.Answer)
+		return
+	}
+	c.do(Send{To: []netip.AddrPort{n.Address}, Datagrams: election.AppendAnswer(nil, r.Answer)})
+}
+
+// again answers what had to be put off.
+func (c *Core) again() {
+	replies, need := c.voter.Again(c.poll())
+	c.writeHold(need)
+	for _, r := range replies {
+		c.reply(r)
+	}
+}
+
+// answered takes a voter's answer, from the wire or from the own voter.
+func (c *Core) answered(a election.Answer) {
+	for _, ga := range a.Groups {
+		g := c.groups[ga.Group]
+		if g == nil {
+			continue
+		}
+		g.touched = true
+		switch ga.Verdict {
+		case election.Confirmed:
+			g.holder.Confirm(c.now, a, ga)
+		case election.Stale:
+			c.calledStale(g, a, ga)
+		case election.Cloned, election.TooLong:
+			c.complain(g, a, ga)
+		}
+	}
+}
+
+// calledStale: a voter has applied a newer epoch than the one asked for. If that
+// is the one that we applied, another owner has been named: let go.
+func (c *Core) calledStale(g *group, a election.Answer, ga election.GroupAnswer) {
+	if ga.Epoch == g.epoch && a.Echo.Boot == c.cfg.Boot && g.stale != g.epoch {
+		g.stale = g.epoch
+		c.say(Info, "a voter knows a newer owner", "group", g.def.Name, "epoch", g.epoch, "voter", c.name(a.From))
+	}
+}
+
+// complain says, once an epoch, what an operator has to mend.
+func (c *Core) complain(g *group, a election.Answer, ga election.GroupAnswer) {
+	if g.complained == g.epoch {
+		return
+	}
+	g.complained = g.epoch
+	switch ga.Verdict {
+	case election.Cloned:
+		c.say(Error, "a voter hears this instance id from two machines: one data_dir was copied to another host; "+
+			"stop one of them and give it an empty data_dir", "group", g.def.Name, "voter", c.name(a.From))
+	case election.TooLong:
+		c.say(Error, "a voter refuses this node's lease: it is longer than the cluster allows", "group", g.def.Name,
+			"voter", c.name(a.From), "lease", c.cfg.Lease, "grace", c.cfg.Grace, "bound", c.state.Document.MaxHold)
+	}
+}
+
+// writeHold has a longer hold written down, once.
+func (c *Core) writeHold(need time.Duration) {
+	if need > c.writing {
+		c.writing = need
+		c.do(WriteHold{Hold: need})
+	}
+}
+
+func (c *Core) holdWritten(ev HoldWritten) {
+	c.writing = 0
+	if ev.Err != nil {
+		c.say(Error, "cannot write to data_dir: this node confirms no longer lease", "error", ev.Err)
+		return
+	}
+	c.voter.SetLongest(ev.Hold)
+	c.again()
+}
+
+// tellRelease sends the group's release to every voter, the own one first.
+func (c *Core) tellRelease(gs ...*group) {
+	r := election.Release{Sender: c.sender(), Boot: c.cfg.Boot}
+	for _, g := range gs {
+		r.Groups = append(r.Groups, election.GroupRelease{Group: g.def.Name, At: g.releasedAt})
+	}
+	c.voter.Release(c.now, r)
+	if to := c.others(); len(to) > 0 {
+		c.do(Send{To: to, Datagrams: election.AppendRelease(nil, r)})
+	}
+}
+
+// repeatReleases says each release again for one lease, with its own stamp: a
+// datagram can be lost, and a voter that missed it would keep others waiting.
+func (c *Core) repeatReleases() {
+	var gs []*group
+	for _, g := range c.sorted() {
+		if g.releasedAt != 0 && c.now.Before(g.repeatUntil) {
+			gs = append(gs, g)
+		}
+	}
+	if len(gs) > 0 {
+		c.tellRelease(gs...)
+	}
+}
+
+// probed: the LAN was asked whether another host has the address.
+func (c *Core) probed(ev Probed) {
+	g := c.groups[ev.Group]
+	if g == nil || ev.Gen != g.gen || g.phase != probing {
+		return
+	}
+	g.touched = true
+	g.enter(waiting, g.since)
+	switch {
+	case ev.Err != nil:
+		c.say(Error, "cannot ask the LAN whether the address is free", "group", ev.Group, "error", ev.Err)
+		c.failed(g, election.UnfitKernel, kernelRetry)
+	case ev.MAC != "":
+		c.say(Error, "address conflict: another host answers for the address; it is not bound here", "group", ev.Group,
+			"address", ev.Addr, "mac", ev.MAC)
+		c.failed(g, election.UnfitConflict, probeRetry)
+		g.conflict = ev.Addr.String() + " is at " + ev.MAC
+	default:
+		g.proven, g.conflict = true, ""
+	}
+}
+
+// placed: the devices of the group on this host.
+func (c *Core) placed(ev Placed) {
+	g := c.groups[ev.Group]
+	if g == nil {
+		return
+	}
+	g.touched = true
+	if ev.Err != nil {
+		if g.resolved || g.placeErr != ev.Err.Error() {
+			c.say(Warn, "no device for the group on this host", "group", ev.Group, "error", ev.Err)
+		}
+		g.resolved, g.placeErr = false, ev.Err.Error()
+		return
+	}
+	if g.open() && !slices.Equal(g.bound, ev.At) {
+		c.shut(g, "device-changed")
+	}
+	g.resolved, g.at, g.placeErr = true, ev.At, ""
+}
+
+// link: a device came or went. What is placed on one that cannot carry anything
+// is let go at once: waiting for the lease would only cost time.
+func (c *Core) link(ev Link) {
+	if c.linkDown[ev.Name] == !ev.OK {
+		return
+	}
+	c.linkDown[ev.Name] = !ev.OK
+	for _, g := range c.sorted() {
+		if !g.resolved {
+			c.do(Resolve{Group: g.def})
+		}
+	}
+	c.fitnessChanged()
+}

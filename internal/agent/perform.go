@@ -1,0 +1,307 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/internal/agent/core"
+)
+
+const (
+	// proposalTimeout bounds a proposal. Its outcome is then unknown, which does no
+	// harm: assignments are compare-and-set.
+	proposalTimeout = 2 * time.Second
+	// campaignTimeout bounds a campaign; the next in turn follows sooner.
+	campaignTimeout = time.Second
+	// changeTimeout bounds a change of the Raft configuration.
+	changeTimeout = 10 * time.Second
+	// backstop is the lifetime of an address beside a BPF fence.
+	backstop = 10 * time.Second
+)
+
+// perform carries the effects out in order. A fence that cannot be written keeps
+// the group's later effects of this step from happening.
+func (a *Agent) perform(effects []core.Effect) {
+	var failed map[string]bool
+	for _, e := range effects {
+		switch e := e.(type) {
+		case core.SetFence:
+			if err := a.setFence(e); err != nil {
+				if failed == nil {
+					failed = map[string]bool{}
+				}
+				failed[e.Group] = true
+				a.Post(core.FenceFailed{Group: e.Group, Err: err})
+			}
+		case core.Bind:
+			if !failed[e.Group] {
+				a.host.do(func() { a.bind(e) })
+			}
+		case core.Unbind:
+			if !failed[e.Group] {
+				a.host.do(func() { a.unbind(e) })
+			}
+		default:
+			a.performOther(e)
+		}
+	}
+}
+
+func (a *Agent) performOther(e core.Effect) {
+	switch e := e.(type) {
+	case core.Send:
+		a.send(e)
+	case core.ClearFence:
+		for _, addr := range e.Addrs {
+			if err := a.cfg.Fence.Delete(addr); err != nil {
+				a.cfg.Log.Error("cannot delete a fence entry; the address stays shut on this host", "address", addr, "error", err)
+			}
+		}
+	case core.Refresh:
+		a.host.do(func() { a.refresh(e) })
+	case core.Resolve:
+		a.host.do(func() { a.resolve(e) })
+	case core.Sweep:
+		a.host.do(func() { a.sweep(e) })
+	case core.Announce:
+		a.lan.do(func() { a.announce(e) })
+	case core.Advertise:
+		a.lan.do(func() { a.advertise(e) })
+	case core.Probe:
+		a.tasks.Go(func() { a.Post(a.probe(e)) })
+	case core.WriteHold:
+		a.tasks.Go(func() { a.Post(core.HoldWritten{Hold: e.Hold, Err: a.cfg.WriteHold(e.Hold)}) })
+	case core.Propose:
+		a.propose(e)
+	case core.AddNonvoter:
+		a.inBackground(changeTimeout, func(ctx context.Context) {
+			a.Post(core.NonvoterAdded{Node: e.Node, Err: a.cfg.Raft.AddNonvoter(ctx, e.Node)})
+		})
+	case core.AddVoter:
+		a.inBackground(changeTimeout, func(ctx context.Context) {
+			a.Post(core.VoterAdded{Node: e.Node, Err: a.cfg.Raft.AddVoter(ctx, e.Node)})
+		})
+	case core.Campaign:
+		a.inBackground(campaignTimeout, func(ctx context.Context) {
+			if err := a.cfg.Raft.Campaign(ctx); err != nil {
+				a.cfg.Log.Warn("cannot campaign", "error", err)
+			}
+		})
+	case core.AskCampaign:
+		a.inBackground(campaignTimeout, func(ctx context.Context) {
+			if err := a.cfg.Raft.AskCampaign(ctx, e.Node); err != nil {
+				a.cfg.Log.Warn("the successor does not take the leadership", "node", e.Node.Name, "error", err)
+			}
+		})
+	case core.Log:
+		a.cfg.Log.Log(a.ctx, levels[e.Level], e.Text, e.Args...)
+	case core.Done:
+		a.done = true
+	}
+}
+
+var levels = map[core.Level]slog.Level{
+	core.Debug: slog.LevelDebug, core.Info: slog.LevelInfo, core.Warn: slog.LevelWarn, core.Error: slog.LevelError,
+}
+
+func (a *Agent) inBackground(timeout time.Duration, f func(context.Context)) {
+	a.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, timeout)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+func (a *Agent) propose(e core.Propose) {
+	a.inBackground(proposalTimeout, func(ctx context.Context) {
+		cmd := e.Command
+		cmd.At = time.Now()
+		a.Post(core.Proposed{Command: cmd, Err: a.cfg.Raft.Propose(ctx, cmd)})
+	})
+}
+
+// setFence writes every address, and when one fails shuts them all as far as it goes.
+func (a *Agent) setFence(e core.SetFence) error {
+	var errs []error
+	for _, addr := range e.Addrs {
+		if err := a.cfg.Fence.Set(addr, e.Until); err != nil {
+			errs = append(errs, fmt.Errorf("set the fence of %s: %w", addr, err))
+		}
+	}
+	if errs != nil && e.Until != 0 {
+		for _, addr := range e.Addrs {
+			if err := a.cfg.Fence.Set(addr, 0); err != nil {
+				errs = append(errs, fmt.Errorf("shut the fence of %s: %w", addr, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) send(e core.Send) {
+	for _, to := range e.To {
+		for _, d := range e.Datagrams {
+			if err := a.cfg.Send(to, d); err != nil {
+				a.cfg.Log.Debug("cannot send a lease datagram", "to", to, "error", err)
+			}
+		}
+	}
+}
+
+// lifetime is what the kernel is told: the backstop, or, where that is the fence,
+// whole seconds that end before the deadline. Zero: too little is left.
+func (a *Agent) lifetime(until election.Instant) time.Duration {
+	if !a.cfg.Core.LifetimeFence {
+		return backstop
+	}
+	return until.Sub(a.cfg.Now()).Truncate(time.Second)
+}
+
+func (a *Agent) addAll(at []core.Place, until election.Instant) error {
+	for _, p := range at {
+		valid := a.lifetime(until)
+		if valid <= 0 {
+			return fmt.Errorf("add %s to %s: the lease is over", p.Prefix, p.Link)
+		}
+		if err := a.cfg.Host.AddAddress(p.Link, p.Prefix, valid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) bind(e core.Bind) {
+	a.Post(core.Bound{Group: e.Group, Gen: e.Gen, Err: a.addAll(e.At, e.Until)})
+}
+
+func (a *Agent) refresh(e core.Refresh) {
+	if err := a.addAll(e.At, e.Until); err != nil {
+		a.cfg.Log.Warn("cannot renew the lifetime of an address", "group", e.Group, "error", err)
+	}
+}
+
+func (a *Agent) unbind(e core.Unbind) {
+	var errs []error
+	for _, p := range e.At {
+		if err := a.cfg.Host.RemoveAddress(p.Link, p.Prefix); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	a.Post(core.Unbound{Group: e.Group, Gen: e.Gen, Err: errors.Join(errs...)})
+}
+
+// sweepRetry is between attempts to remove what an earlier life left. Until it
+// succeeds this node holds nothing.
+const sweepRetry = time.Second
+
+func (a *Agent) sweep(e core.Sweep) {
+	removed, err := a.cfg.Host.RemoveLeftovers(e.Addrs)
+	if err == nil {
+		a.Post(core.Swept{Removed: removed})
+		return
+	}
+	a.cfg.Log.Error("cannot remove what an earlier life left; nothing is held before that is done", "error", err)
+	a.tasks.Go(func() {
+		select {
+		case <-time.After(sweepRetry):
+			a.host.do(func() { a.sweep(e) })
+		case <-a.ctx.Done():
+		}
+	})
+}
+
+// resolve finds the device of each address, and listens there for other routers.
+func (a *Agent) resolve(e core.Resolve) {
+	placed := core.Placed{Group: e.Group.Name}
+	for _, p := range e.Group.Addresses {
+		link, err := e.Group.Interface, error(nil)
+		if link == "" {
+			link, err = a.cfg.Host.LinkFor(p.Addr())
+		} else {
+			err = a.cfg.Host.HasLink(link)
+		}
+		if err != nil {
+			placed.Err = errors.Join(placed.Err, err)
+			continue
+		}
+		placed.At = append(placed.At, core.Place{Link: link, Prefix: p})
+	}
+	a.Post(placed)
+	if placed.Err == nil && e.Group.VRRP.ID != 0 {
+		a.listen(placed.At)
+	}
+}
+
+func (a *Agent) listen(at []core.Place) {
+	for _, p := range at {
+		if err := a.cfg.Speaker.Listen(p.Link, p.Prefix.Addr()); err != nil {
+			a.cfg.Log.Warn("cannot listen for VRRP adverts", "link", p.Link, "error", err)
+		}
+	}
+}
+
+func (a *Agent) announce(e core.Announce) {
+	for _, p := range e.At {
+		if !a.cfg.Now().Before(e.Until) {
+			return // it waited too long: the next owner may be announcing already
+		}
+		if err := a.cfg.Host.Announce(p.Link, p.Prefix.Addr()); err != nil {
+			a.cfg.Log.Warn("cannot announce an address", "group", e.Group, "address", p.Prefix.Addr(), "error", err)
+		}
+	}
+}
+
+// advertise sends one advert for each device and address family of the group.
+func (a *Agent) advertise(e core.Advertise) {
+	for _, b := range adverts(e.At) {
+		if !a.cfg.Now().Before(e.Until) {
+			return
+		}
+		if err := a.cfg.Speaker.Advertise(b.link, e.VRRP, b.addrs); err != nil {
+			a.cfg.Log.Warn("cannot send a VRRP advert", "group", e.Group, "link", b.link, "error", err)
+		}
+	}
+}
+
+type advertBatch struct {
+	link  string
+	addrs []netip.Addr
+}
+
+// adverts splits a group's addresses as VRRP does: one virtual router for each
+// device and family, the addresses in the order of the document.
+func adverts(at []core.Place) []advertBatch {
+	var out []advertBatch
+next:
+	for _, p := range at {
+		addr := p.Prefix.Addr()
+		for i, b := range out {
+			if b.link == p.Link && b.addrs[0].Is4() == addr.Is4() {
+				out[i].addrs = append(b.addrs, addr)
+				continue next
+			}
+		}
+		out = append(out, advertBatch{p.Link, []netip.Addr{addr}})
+	}
+	return out
+}
+
+func (a *Agent) probe(e core.Probe) core.Probed {
+	out := core.Probed{Group: e.Group, Gen: e.Gen}
+	for _, p := range e.At {
+		mac, found, err := a.cfg.Host.Probe(a.ctx, p.Link, p.Prefix.Addr())
+		if err != nil || found {
+			out.Addr, out.MAC, out.Err = p.Prefix.Addr(), "", err
+			if found {
+				out.MAC = mac.String()
+			}
+			return out
+		}
+	}
+	return out
+}
