@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,11 +55,16 @@ type Lead struct{ Node InstanceID }
 // Encode returns the command's form in the log.
 func (c Command) Encode() ([]byte, error) { return json.Marshal(c) }
 
-// DecodeCommand reads what Encode wrote. An unknown command, as a newer version
-// might write, is an error: skipping it would let two nodes differ.
+// DecodeCommand reads what Encode wrote. An unknown command or field, as a newer
+// version might write, is an error: skipping it would let two nodes differ.
 func DecodeCommand(b []byte) (Command, error) {
+	if !json.Valid(b) {
+		return Command{}, errors.New("decode log entry: not one JSON value")
+	}
 	var c Command
-	if err := json.Unmarshal(b, &c); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
 		return Command{}, fmt.Errorf("decode log entry: %w", err)
 	}
 	n := 0

@@ -188,7 +188,9 @@ func TestAddressConflict(t *testing.T) {
 	if c.check(); c.served >= 0 {
 		t.Fatal("the address was bound beside another host's")
 	}
-	if !slices.ContainsFunc(c.trace, func(l string) bool { return strings.Contains(l, "address conflict") && strings.Contains(l, "02:00:00:00:00:99") }) {
+	if !slices.ContainsFunc(c.trace, func(l string) bool {
+		return strings.Contains(l, "address conflict") && strings.Contains(l, "02:00:00:00:00:99")
+	}) {
 		t.Fatal("nobody named the other host")
 	}
 	for _, h := range c.hosts {

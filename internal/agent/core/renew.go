@@ -101,8 +101,7 @@ func (c *Core) datagram(msg any) {
 		}
 	case election.Release:
 		if c.ours(m.Sender) {
-			c.voter.Release(c.now, m)
-			c.touchAll()
+			c.heardRelease(m)
 		}
 	}
 }
@@ -143,6 +142,17 @@ func (c *Core) heardRenewal(r election.Renewal) {
 		c.reply(election.Reply{To: r.From, Answer: a})
 	}
 	c.leaderDuties()
+}
+
+// heardRelease drops the voter's notes, and asks again at once for what this node
+// waits for: the answers at hand still tell of the old owner.
+func (c *Core) heardRelease(r election.Release) {
+	c.voter.Release(c.now, r)
+	for _, released := range r.Groups {
+		if g := c.groups[released.Group]; g != nil && g.phase == waiting {
+			c.askNow = true
+		}
+	}
 }
 
 // heardOpen learns from another node's open group: its addresses need no probe.

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/election"
@@ -90,6 +92,7 @@ func (c *Core) Status(now election.Instant) Status {
 	for _, n := range c.nodes() {
 		s.Members = append(s.Members, c.memberStatus(now, n))
 	}
+	slices.SortFunc(s.Members, func(a, b MemberStatus) int { return cmp.Compare(a.Name, b.Name) })
 	for _, def := range c.state.Document.Groups {
 		if g := c.groups[def.Name]; g != nil {
 			s.VIPs = append(s.VIPs, c.vipStatus(now, g))

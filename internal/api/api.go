@@ -1,0 +1,66 @@
+// Package api is the daemon's interface for this host: HTTP and JSON on a unix
+// socket, the server and the client.
+//
+//	GET  /v1/status    core.Status
+//	POST /v1/move      {"group","node"} → {"epoch","from","to"}, when that is committed
+//	POST /v1/release   → {"groups"}: those that this node is asked to let go of
+//	GET  /healthz      200 while the loop answers within a second
+//	GET  /readyz       200 while this node's vote counts; rolling restarts go by it
+//
+// Whatever is not 2xx has the body {"error"}. Every answer has the daemon's version
+// in the header Quorate-Version. Who may ask is decided by the socket's mode: the
+// daemon's user and the group quorate.
+package api
+
+import "time"
+
+// VersionHeader is the header of every answer that has the daemon's version.
+const VersionHeader = "Quorate-Version"
+
+const (
+	pathStatus  = "/v1/status"
+	pathMove    = "/v1/move"
+	pathRelease = "/v1/release"
+	pathHealth  = "/healthz"
+	pathReady   = "/readyz"
+)
+
+// maxPath is the room for a path in sockaddr_un, without the final zero.
+const maxPath = 107
+
+const (
+	// statusTime bounds how long the agent's loop may take over a question.
+	statusTime = time.Second
+	// MoveTime bounds how long a move may take to be committed and applied here.
+	MoveTime = 5 * time.Second
+)
+
+// A MoveRequest is the body of POST /v1/move.
+type MoveRequest struct {
+	Group string `json:"group"`
+	Node  string `json:"node"`
+}
+
+// Moved is the answer to a move: it is committed, and To opens the group when the
+// old owner has let go.
+type Moved struct {
+	Epoch uint64 `json:"epoch"` // of the new assignment
+	From  string `json:"from"`  // empty: the group had no owner
+	To    string `json:"to"`
+}
+
+// Released is the answer to a release: these groups were this node's when it was
+// asked. It lets go of them next; status shows when that has happened.
+type Released struct {
+	Groups []string `json:"groups"`
+}
+
+// Ready is the body of /readyz with 200.
+type Ready struct {
+	Ready bool `json:"ready"` // always true
+}
+
+// problem is the body of every answer that is not 2xx.
+type problem struct {
+	Error string `json:"error"`
+}

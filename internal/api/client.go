@@ -1,0 +1,181 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"github.com/quorate/quorate/internal/agent/core"
+)
+
+// Errors of a Client that a caller may want to act on.
+var (
+	// ErrNoDaemon means that nobody listens on the socket.
+	ErrNoDaemon = errors.New("no daemon listens there")
+	// ErrNoAnswer means that the kernel took the connection and no answer came.
+	ErrNoAnswer = errors.New("the daemon does not answer")
+)
+
+// An Error is an answer that says no.
+type Error struct {
+	Code int    // HTTP status; 409 is a refusal
+	Text string // what the daemon says
+}
+
+// Error is what the daemon says.
+func (e *Error) Error() string { return e.Text }
+
+const (
+	// answerTime is how long a daemon may take over a question.
+	answerTime = 3 * time.Second
+	// maxAnswer bounds what a client reads, in bytes.
+	maxAnswer = 16 << 20
+)
+
+// A Client asks the daemon that listens on a socket. Its methods may be called
+// concurrently.
+type Client struct {
+	path     string
+	version  string
+	patience time.Duration
+	http     *http.Client
+}
+
+// NewClient returns a client for the socket at path. The version is the caller's
+// own, for errors that come of asking a daemon of another.
+func NewClient(path, version string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, version: version, patience: answerTime,
+		http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 1, IdleConnTimeout: 10 * time.Second}}}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks what the node knows.
+func (c *Client) Status(ctx context.Context) (core.Status, error) {
+	var st core.Status
+	err := c.call(ctx, c.patience, http.MethodGet, pathStatus, nil, &st)
+	return st, err
+}
+
+// Move has a node made the owner of a group, and returns when that is committed.
+// After an error other than *Error the outcome is not known.
+func (c *Client) Move(ctx context.Context, group, node string) (Moved, error) {
+	var m Moved
+	err := c.call(ctx, MoveTime+c.patience, http.MethodPost, pathMove, MoveRequest{group, node}, &m)
+	return m, err
+}
+
+// Release asks the node to let go of every group; Status shows when it has.
+func (c *Client) Release(ctx context.Context) (Released, error) {
+	var r Released
+	err := c.call(ctx, c.patience, http.MethodPost, pathRelease, struct{}{}, &r)
+	return r, err
+}
+
+func (c *Client) call(ctx context.Context, patience time.Duration, method, path string, in, out any) error {
+	if len(c.path) > maxPath {
+		return fmt.Errorf("socket %s: the path has %d bytes, the kernel's limit is %d", c.path, len(c.path), maxPath)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrNoAnswer)
+	defer cancel()
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encode the question: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://quorate"+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("make the question: %w", err)
+	}
+	if in == nil {
+		req.Body, req.ContentLength = http.NoBody, 0
+	} else {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.explain(ctx, patience, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return c.explain(ctx, patience, err)
+	}
+	return c.read(resp, answer, out)
+}
+
+// read takes the answer apart. Fields that this version does not know are those of
+// a newer daemon and are left out.
+func (c *Client) read(resp *http.Response, answer []byte, out any) error {
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		if err := json.Unmarshal(answer, out); err != nil {
+			return fmt.Errorf("read the answer of the daemon at %s: %w%s", c.path, err, c.otherVersion(resp))
+		}
+		return nil
+	}
+	var p problem
+	if err := json.Unmarshal(answer, &p); err != nil || p.Error == "" {
+		return fmt.Errorf("whoever listens on %s answers %s and gives no reason: is it quorate?%s", c.path, resp.Status, c.otherVersion(resp))
+	}
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+		p.Error += c.otherVersion(resp)
+	}
+	return &Error{Code: resp.StatusCode, Text: p.Error}
+}
+
+// otherVersion says so when the daemon is not of the caller's version.
+func (c *Client) otherVersion(resp *http.Response) string {
+	if v := resp.Header.Get(VersionHeader); v != "" && v != c.version {
+		return fmt.Sprintf("; the daemon is of version %s and this command of %s: restart the daemon with the installed one", v, c.version)
+	}
+	return ""
+}
+
+// explain turns an error of the connection into one that says what to do.
+func (c *Client) explain(ctx context.Context, patience time.Duration, err error) error {
+	say := func(kind error, format string, args ...any) error {
+		return &unreachable{fmt.Sprintf(format, args...), kind}
+	}
+	const see = "see systemctl status quorate"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return say(ErrNoDaemon, "there is no socket %s: is the daemon running? %s, or name another with --socket or --config", c.path, see)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return say(ErrNoDaemon, "nobody listens on %s any more: the daemon has died; %s", c.path, see)
+	case errors.Is(err, fs.ErrPermission):
+		return say(fs.ErrPermission, "no permission to use %s: join group %s (usermod -aG %[2]s NAME, and log in anew), or ask as root", c.path, socketGroup)
+	case errors.Is(err, syscall.EAGAIN):
+		return say(ErrNoAnswer, "the daemon at %s takes no more connections: it is frozen or overloaded; its log may say why", c.path)
+	case errors.Is(context.Cause(ctx), ErrNoAnswer):
+		return say(ErrNoAnswer, "the daemon at %s takes the connection and does not answer within %s: it is frozen or overloaded; its log may say why", c.path, patience)
+	case ctx.Err() != nil:
+		return fmt.Errorf("ask the daemon at %s: %w", c.path, err)
+	}
+	// What the library returns for a connection that ended has many forms.
+	if outer := (*url.Error)(nil); errors.As(err, &outer) {
+		err = outer.Err
+	}
+	return say(ErrNoAnswer, "the daemon at %s gives no answer (%v): it is stopping, or has died, or is not quorate; %s", c.path, err, see)
+}
+
+// unreachable is an error whose text says it all; kind is for errors.Is.
+type unreachable struct {
+	text string
+	kind error
+}
+
+func (e *unreachable) Error() string { return e.text }
+func (e *unreachable) Unwrap() error { return e.kind }

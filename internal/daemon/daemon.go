@@ -1,0 +1,305 @@
+// Package daemon wires one node together and runs it from start to end.
+//
+// It decides nothing. The order in which things are opened and closed is its
+// subject: an earlier life's addresses are shut before anything else is touched,
+// and what keeps the lease runs until the last address is gone.
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/election/gossip"
+	"github.com/quorate/quorate/election/peerlink"
+	"github.com/quorate/quorate/election/raftnode"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/agent"
+	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/vipctl/fence"
+	"github.com/quorate/quorate/vipctl/kernel"
+)
+
+// Options is what Run needs besides the configuration.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger
+	// Stop is closed to end the daemon in good order; cancelling Run's context
+	// ends it at once.
+	Stop <-chan struct{}
+}
+
+// FenceTag tells this cluster's fence from that of another daemon on the host.
+func FenceTag(cluster string) string {
+	sum := sha256.Sum256([]byte(cluster))
+	return hex.EncodeToString(sum[:3])
+}
+
+// Now reads CLOCK_BOOTTIME.
+func Now() election.Instant {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(fmt.Sprintf("daemon: read CLOCK_BOOTTIME, which every Linux has: %v", err))
+	}
+	return election.Instant(ts.Nano())
+}
+
+// readClock asks how the kernel steers the clock (adjtimex(2), no privilege needed).
+func readClock() (election.ClockReading, error) {
+	var t unix.Timex
+	if _, err := unix.Adjtimex(&t); err != nil {
+		return election.ClockReading{}, fmt.Errorf("adjtimex: %w", err)
+	}
+	return election.ClockReading{Frequency: t.Freq, Tick: t.Tick}, nil
+}
+
+func bootID() (id election.BootID, err error) {
+	const path = "/proc/sys/kernel/random/boot_id"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return id, fmt.Errorf("read the boot id: %w", err)
+	}
+	plain := make([]byte, 0, 2*len(id))
+	for _, c := range text {
+		if c != '-' && c != '\n' {
+			plain = append(plain, c)
+		}
+	}
+	if n, err := hex.Decode(id[:], plain[:min(len(plain), 2*len(id))]); err != nil || n != len(id) {
+		return id, fmt.Errorf("read the boot id: %s holds %q, want 32 hexadecimal digits", path, text)
+	}
+	return id, nil
+}
+
+// A node is everything that one daemon has open.
+type node struct {
+	opt    Options
+	cfg    *config.Config
+	log    *slog.Logger
+	self   fsm.Node
+	dir    *raftnode.DataDir
+	kernel *kernel.Kernel
+	fence  *fence.Fence // nil where the lifetime is the fence
+	link   *peerlink.Link
+	gossip *gossip.Gossip
+	raft   *raftnode.Node
+	former *raftnode.Former
+	agent  *agent.Agent
+	api    *api.Server
+	vrrp   *speaker
+	note   formationNote
+}
+
+// Run is the life of the daemon. It returns nil after a clean end: nothing is held
+// then, and nothing of the fence is left on the host.
+func Run(ctx context.Context, opt Options) error {
+	n := &node{opt: opt, cfg: opt.Config, log: opt.Log}
+	if err := n.open(); err != nil {
+		n.close()
+		return err
+	}
+	err := n.run(ctx)
+	if err == nil && n.fence != nil {
+		err = n.fence.Detach()
+	}
+	n.close()
+	return err
+}
+
+// open takes everything that can be taken, and fails with the first that cannot.
+func (n *node) open() (err error) {
+	if err := fence.CheckTimeNamespace(); err != nil {
+		return err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	key, err := peerlink.LoadKey(n.cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	if n.dir, err = raftnode.OpenDataDir(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.kernel, err = kernel.Open(); err != nil {
+		return err
+	}
+	if err := n.openFence(); err != nil {
+		return err
+	}
+	n.self = fsm.Node{ID: n.dir.Instance(), Name: n.cfg.Node, Address: n.cfg.Address, Role: n.cfg.Role}
+	if err := n.openCluster(key); err != nil {
+		return err
+	}
+	n.vrrp = newSpeaker(n.log, n.isVirtual)
+	n.agent = agent.New(agent.Config{
+		Core: core.Config{
+			Self: n.self, Boot: boot, Started: Now(),
+			Lease: n.cfg.Lease, Renew: n.cfg.Renew, Grace: n.cfg.Grace(),
+			LifetimeFence: n.fence == nil,
+			Longest:       n.dir.LongestHold(), AtStart: n.raft.AtStart(),
+		},
+		Now: Now, Clock: readClock, Send: n.gossip.Send,
+		Fence: n.fenceOf(), Host: host{n.kernel}, Speaker: n.vrrp, Raft: raftPort{n},
+		WriteHold: n.dir.SetLongestHold,
+		Beat:      newWatchdog(n.log).beat,
+		Log:       n.log,
+	})
+	n.api, err = api.Listen(n.cfg.Socket, apiPort{n}, api.Options{Version: n.opt.Version, Log: n.log})
+	return err
+}
+
+// openCluster opens the ports and Raft's files.
+func (n *node) openCluster(key peerlink.Key) (err error) {
+	credentials, err := key.Credentials(n.self.ID)
+	if n.cfg.TLS != nil {
+		credentials, err = peerlink.TLSFiles{CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key}.Credentials()
+	}
+	if err != nil {
+		return err
+	}
+	n.link, err = peerlink.Listen(peerlink.Config{
+		Address: n.cfg.Address, Credentials: credentials, Identity: n.identity, Admit: n.admit, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.gossip, err = gossip.Open(gossip.Config{
+		Address: n.cfg.Address, Cluster: n.cfg.Cluster, Key: key.Gossip(), Meta: n.meta(),
+		Streams: n.link.Gossip(), Dial: n.link.DialGossip, Peers: n.peerAddresses,
+		Sink: gossipSink{n}, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.raft, err = raftnode.Open(raftnode.Config{
+		Self: n.self, Dir: n.dir, Stream: raftStream{Listener: n.link.Raft(), n: n}, Sink: raftSink{n}, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.former = raftnode.NewFormer(raftnode.FormerConfig{
+		Node: n.raft, Cluster: n.cfg.Cluster, Peers: n.cfg.Peers, Document: n.cfg.Document,
+		Ask: peers{n}, Log: n.log, Progress: n.note.set,
+	})
+	return nil
+}
+
+// run starts everything and waits until the agent has let go of all, or something
+// fails.
+func (n *node) run(ctx context.Context) error {
+	all, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(all)
+	task := func(name string, run func(context.Context) error) {
+		g.Go(func() error {
+			if err := run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	n.agent.Post(core.Voters{Log: n.raft.VoterLog()})
+	g.Go(func() error {
+		defer cancel() // the agent is the last to go: when it is done, so is everybody
+		return n.agent.Run(ctx)
+	})
+	task("node link", func(ctx context.Context) error { return n.link.Run(ctx, handlers{n}) })
+	task("gossip", n.gossip.Run)
+	task("raft", n.raft.Run)
+	task("formation", n.former.Run)
+	task("kernel watch", n.watchKernel)
+	task("fence", n.keepCovered)
+	task("vrrp", n.vrrp.run)
+	task("api", n.api.Run)
+	task("signals", n.awaitStop)
+	notify("READY=1")
+	n.log.Info("quorate runs", "version", n.opt.Version, "cluster", n.cfg.Cluster, "node", n.self.Name,
+		"instance", n.self.ID.Short(), "address", n.self.Address, "fence", n.fenceName(), "lease", n.cfg.Lease, "renew", n.cfg.Renew)
+	return g.Wait()
+}
+
+// awaitStop turns the wish to stop into an event.
+func (n *node) awaitStop(ctx context.Context) error {
+	select {
+	case <-n.opt.Stop:
+		notify("STOPPING=1")
+		n.agent.Post(core.Stop{})
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// close gives back what open took and run did not close itself.
+func (n *node) close() {
+	if n.fence != nil {
+		if err := n.fence.Close(); err != nil {
+			n.log.Warn("cannot close the fence", "error", err)
+		}
+	}
+	if n.link != nil {
+		_ = n.link.Close() // after Run it is closed already
+	}
+	if n.gossip != nil {
+		_ = n.gossip.Close()
+	}
+	if n.kernel != nil {
+		if err := n.kernel.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			n.log.Warn("cannot close the netlink sockets", "error", err)
+		}
+	}
+	if n.dir != nil {
+		n.dir.Close()
+	}
+}
+
+// watchKernel covers new devices with the fence, and tells the agent of carrier.
+func (n *node) watchKernel(ctx context.Context) error {
+	return n.kernel.Watch(ctx, func(l kernel.LinkChange) {
+		n.cover()
+		n.agent.Post(core.Link{Name: l.Name, OK: l.Up && l.Carrier && !l.Gone})
+	}, func(kernel.AddressGone) {})
+}
+
+// coverEvery is how often the fence looks whether it still stands on every device,
+// besides each time that a device changes: somebody else may have taken it off.
+const coverEvery = 5 * time.Second
+
+func (n *node) keepCovered(ctx context.Context) error {
+	tick := time.NewTicker(coverEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			n.cover()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// cover puts the fence on every device. A device without it could answer for an
+// address whose lease is over, so an error keeps this node from holding anything.
+func (n *node) cover() {
+	if n.fence == nil {
+		return
+	}
+	added, err := n.fence.Cover()
+	if len(added) > 0 {
+		n.log.Info("fence attached", "devices", added, "kind", n.fence.Kind().String())
+	}
+	n.agent.Post(core.Covered{Err: err})
+}

@@ -1,0 +1,155 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/internal/agent"
+	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/vipctl/fence"
+	"github.com/quorate/quorate/vipctl/kernel"
+)
+
+// openFence finds or makes the fence. What an earlier life left open in it is shut
+// before anything else happens, its addresses removed, and only then forgotten.
+func (n *node) openFence() (err error) {
+	if n.cfg.Fence != config.BPF {
+		n.log.Warn("fence: lifetime. The kernel removes an address when its lifetime ends, in whole seconds and counted from when " +
+			"it handles the message: a process frozen at the wrong moment can show two owners. See docs/safety.md")
+		return nil
+	}
+	if n.fence, err = fence.Open(fence.Options{Tag: FenceTag(n.cfg.Cluster)}); err != nil {
+		return err
+	}
+	removed, err := ClearFence(n.fence, n.kernel)
+	if err != nil {
+		return err
+	}
+	if len(removed) > 0 {
+		n.log.Warn("removed what an earlier life of the daemon left", "addresses", removed)
+	}
+	if _, err := n.fence.Cover(); err != nil {
+		return fmt.Errorf("put the fence on every device: %w", err)
+	}
+	return nil
+}
+
+// ClearFence shuts every entry of the fence, removes those addresses from the
+// host, and forgets them. Nobody else may be using the fence.
+func ClearFence(f *fence.Fence, k *kernel.Kernel) (removed []netip.Addr, err error) {
+	entries, err := f.Entries()
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for a := range entries {
+		addrs = append(addrs, a)
+		if err := f.Set(a, 0); err != nil {
+			return nil, err
+		}
+	}
+	if removed, err = (host{k}).RemoveLeftovers(addrs); err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if err := f.Delete(a); err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+func (n *node) fenceOf() agent.Fence {
+	if n.fence == nil {
+		return noFence{}
+	}
+	return n.fence
+}
+
+func (n *node) fenceName() string {
+	if n.fence == nil {
+		return n.cfg.Fence.String()
+	}
+	return n.cfg.Fence.String() + " (" + n.fence.Kind().String() + ")"
+}
+
+// noFence is the map where the address's own lifetime is the fence.
+type noFence struct{}
+
+func (noFence) Set(netip.Addr, election.Instant) error { return nil }
+func (noFence) Delete(netip.Addr) error                { return nil }
+
+// host is the kernel as the agent wants it.
+type host struct{ *kernel.Kernel }
+
+// HasLink fails if there is no such device.
+func (h host) HasLink(name string) error {
+	_, err := h.Link(name)
+	return err
+}
+
+// RemoveLeftovers takes off the addresses of the list that have a finite lifetime.
+func (h host) RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err error) {
+	found, err := h.Leftovers(func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, f := range found {
+		if err := h.RemoveAddress(f.Link, f.Prefix); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, f.Prefix.Addr())
+	}
+	return removed, errors.Join(errs...)
+}
+
+const (
+	probeCount = 3
+	probeGap   = 50 * time.Millisecond
+	probeWait  = 200 * time.Millisecond
+)
+
+// Probe asks three times and waits a fifth of a second: much shorter than RFC 5227
+// wants for a host that configures itself, and long for a LAN.
+func (h host) Probe(ctx context.Context, link string, addr netip.Addr) (net.HardwareAddr, bool, error) {
+	return h.Kernel.Probe(ctx, link, addr, probeCount, probeGap, probeWait)
+}
+
+// notify tells systemd; without systemd it does nothing.
+func notify(state string) {
+	_, _ = sd.SdNotify(false, state) // an error means that nobody listens
+}
+
+// A watchdog feeds systemd's, at most every third of its interval.
+type watchdog struct {
+	every time.Duration // zero: none
+	last  election.Instant
+}
+
+func newWatchdog(log *slog.Logger) *watchdog {
+	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		log.Warn("the service manager's watchdog is not fed", "error", err)
+	}
+	return &watchdog{every: interval / 3}
+}
+
+// beat is called by the agent's loop each time round.
+func (w *watchdog) beat() {
+	if w.every <= 0 || Now().Sub(w.last) < w.every {
+		return
+	}
+	w.last = Now()
+	notify("WATCHDOG=1")
+}

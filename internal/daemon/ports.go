@@ -1,0 +1,276 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/election/gossip"
+	"github.com/quorate/quorate/election/peerlink"
+	"github.com/quorate/quorate/election/raftnode"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/agent/core"
+)
+
+// identity is who this node is for every connection.
+func (n *node) identity() peerlink.Identity {
+	id := peerlink.Identity{Cluster: n.cfg.Cluster, Instance: n.self.ID}
+	if n.raft != nil {
+		id.ClusterID = n.raft.State().Cluster
+	}
+	return id
+}
+
+// admit says whether Raft may be spoken with an instance that calls. Nothing is
+// accepted before Raft is open.
+func (n *node) admit(id fsm.InstanceID) bool { return n.raft.AcceptsFrom(id) }
+
+func (n *node) meta() gossip.Meta {
+	m := gossip.Meta{Instance: n.self.ID, Name: n.self.Name, Role: n.self.Role, Version: n.opt.Version}
+	if n.raft != nil {
+		m.Cluster, m.HasState = n.raft.State().Cluster, n.raft.HasState()
+	}
+	return m
+}
+
+// peerAddresses is where nodes should be: the file's peers and those that the
+// cluster knows.
+func (n *node) peerAddresses() []netip.AddrPort {
+	out := append([]netip.AddrPort(nil), n.cfg.Peers...)
+	for _, m := range n.raft.State().Nodes {
+		out = append(out, m.Address)
+	}
+	return out
+}
+
+// isVirtual reports whether an address is a VIP of the cluster: adverts are not
+// sent from one.
+func (n *node) isVirtual(a netip.Addr) bool {
+	for _, g := range n.raft.State().Document.Groups {
+		for _, p := range g.Addresses {
+			if p.Addr() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// raftStream is Raft's share of the port.
+type raftStream struct {
+	net.Listener
+	n *node
+}
+
+// Dial connects to the instance that the configuration says is at the address.
+func (s raftStream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	at, err := netip.ParseAddrPort(string(to))
+	if err != nil {
+		return nil, fmt.Errorf("dial raft peer: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	expect, _ := s.n.raft.InstanceAt(to)
+	return s.n.link.DialRaft(ctx, at, expect)
+}
+
+// raftSink turns what Raft says into events.
+type raftSink struct{ n *node }
+
+func (s raftSink) Applied(a raftnode.Applied) { s.n.agent.Post(core.Applied{State: a.State}) }
+
+func (s raftSink) VoterSets(l election.VoterLog) { s.n.agent.Post(core.Voters{Log: l}) }
+
+func (s raftSink) Leader(l raftnode.LeaderInfo) {
+	s.n.agent.Post(core.Leader{ID: l.ID, Self: l.Self, Term: l.Term})
+}
+
+func (s raftSink) Disk(h raftnode.DiskHealth) {
+	switch {
+	case h.Well():
+		s.n.agent.Post(core.DiskFailed{})
+	case h.Err != nil:
+		s.n.agent.Post(core.DiskFailed{Err: h.Err})
+	default:
+		s.n.agent.Post(core.DiskFailed{Err: fmt.Errorf("a write has been waiting since %s", h.StalledSince.Format(time.TimeOnly))})
+	}
+}
+
+// gossipSink turns datagrams into events.
+type gossipSink struct{ n *node }
+
+func (s gossipSink) Datagram(from netip.AddrPort, payload []byte) {
+	msg, err := election.Decode(payload)
+	if err != nil {
+		s.n.log.Warn("dropped a lease datagram", "from", from, "error", err)
+		return
+	}
+	s.n.agent.Post(core.Datagram{Message: msg})
+}
+
+func (s gossipSink) MembersChanged(changes []gossip.Change) {
+	for _, c := range changes {
+		if c.Kind == gossip.NameClash || c.Kind == gossip.InstanceClash {
+			s.n.log.Error("two nodes claim one identity: one of them is misconfigured or a copy", "kind", c.Kind.String(),
+				"name", c.Member.Name, "instance", c.Member.Instance.Short(), "address", c.Member.Address,
+				"other", c.Other.Name, "other_instance", c.Other.Instance.Short(), "other_address", c.Other.Address)
+			continue
+		}
+		s.n.log.Info("gossip member", "change", c.Kind.String(), "name", c.Member.Name, "address", c.Member.Address)
+	}
+}
+
+// raftPort is what the agent asks of Raft.
+type raftPort struct{ n *node }
+
+// leader is whom to call; an error if nobody is known to lead.
+func (p raftPort) leader() (peerlink.Peer, error) {
+	l := p.n.raft.Leader()
+	if l.ID.IsZero() {
+		return peerlink.Peer{}, errors.New("no Raft leader is known: there is no majority, or an election is under way")
+	}
+	at, err := netip.ParseAddrPort(string(l.Address))
+	if err != nil {
+		return peerlink.Peer{}, fmt.Errorf("the leader's address: %w", err)
+	}
+	return peerlink.Peer{Address: at, Instance: l.ID}, nil
+}
+
+// Propose puts the command to the leader, wherever that is.
+func (p raftPort) Propose(ctx context.Context, cmd fsm.Command) error {
+	err := p.n.raft.Propose(ctx, cmd)
+	if !errors.Is(err, raftnode.ErrNotLeader) {
+		return err
+	}
+	to, err := p.leader()
+	if err != nil {
+		return err
+	}
+	if to.Instance == p.n.self.ID {
+		return raftnode.ErrNotLeader // just lost, or not in office yet
+	}
+	b, err := cmd.Encode()
+	if err != nil {
+		return fmt.Errorf("encode the command: %w", err)
+	}
+	_, err = p.n.link.Client().Propose(ctx, to, b)
+	return err
+}
+
+func (p raftPort) Campaign(ctx context.Context) error { return p.n.raft.Campaign(ctx) }
+
+func (p raftPort) AskCampaign(ctx context.Context, node fsm.Node) error {
+	return p.n.link.Client().Campaign(ctx, peerlink.Peer{Address: node.Address, Instance: node.ID})
+}
+
+func (p raftPort) AddNonvoter(ctx context.Context, node fsm.Node) error {
+	return p.n.raft.AddNonvoter(ctx, node)
+}
+
+func (p raftPort) AddVoter(ctx context.Context, node fsm.Node) error {
+	return p.n.raft.AddVoter(ctx, node)
+}
+
+// peers is what the formation asks of other nodes.
+type peers struct{ n *node }
+
+func (p peers) Hello(ctx context.Context, at netip.AddrPort) (election.Hello, error) {
+	return p.n.link.Client().Hello(ctx, peerlink.Peer{Address: at})
+}
+
+func (p peers) Pledge(ctx context.Context, at netip.AddrPort, pledge election.Pledge) error {
+	return p.n.link.Client().Pledge(ctx, peerlink.Peer{Address: at}, pledge)
+}
+
+func (p peers) Join(ctx context.Context, at netip.AddrPort, self fsm.Node) error {
+	return p.n.link.Client().Join(ctx, peerlink.Peer{Address: at}, self)
+}
+
+// handlers answers other nodes' calls.
+type handlers struct{ n *node }
+
+func (h handlers) Hello(context.Context) (election.Hello, error) { return h.n.former.Hello(), nil }
+
+func (h handlers) Pledge(_ context.Context, _ fsm.InstanceID, p election.Pledge) error {
+	return h.n.former.TakePledge(p)
+}
+
+func (h handlers) Propose(ctx context.Context, _ fsm.InstanceID, command []byte) (peerlink.Proposed, error) {
+	cmd, err := fsm.DecodeCommand(command)
+	if err != nil {
+		return peerlink.Proposed{}, err
+	}
+	if err := h.n.raft.Propose(ctx, cmd); err != nil {
+		return peerlink.Proposed{}, forCaller(err)
+	}
+	return peerlink.Proposed{Index: h.n.raft.State().Index}, nil
+}
+
+// forCaller names an error of raftnode as the calls between nodes know it.
+func forCaller(err error) error {
+	if errors.Is(err, raftnode.ErrNotLeader) {
+		return fmt.Errorf("%w: %w", peerlink.ErrNotLeader, err)
+	}
+	return err
+}
+
+func (h handlers) Campaign(ctx context.Context, _ fsm.InstanceID) error {
+	return h.n.raft.Campaign(ctx)
+}
+
+func (h handlers) Join(ctx context.Context, _ fsm.InstanceID, node fsm.Node) error {
+	if !h.n.raft.Leader().Self {
+		return peerlink.ErrNotLeader
+	}
+	return h.n.agent.Join(ctx, node)
+}
+
+// A formationNote is the last word on how a node without a cluster gets on.
+type formationNote struct {
+	mu sync.Mutex
+	f  election.Formation
+}
+
+func (n *formationNote) set(f election.Formation) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.f = f
+}
+
+func (n *formationNote) get() election.Formation {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.f
+}
+
+// apiPort is what the API asks of the node.
+type apiPort struct{ n *node }
+
+func (p apiPort) Status(ctx context.Context) (core.Status, error) {
+	s, err := p.n.agent.Status(ctx)
+	if err != nil {
+		return s, err
+	}
+	if s.Cluster == "" {
+		s.Cluster = p.n.cfg.Cluster
+	}
+	if f := p.n.note.get(); s.ClusterID == "" && f.Step != 0 {
+		s.State = f.Step.String()
+		s.Problems = append(s.Problems, f.String())
+	}
+	s.VRRPHeard = p.n.vrrp.counts()
+	return s, nil
+}
+
+func (p apiPort) Move(ctx context.Context, group, node string) error {
+	return p.n.agent.Move(ctx, group, node)
+}
+
+func (p apiPort) Release() { p.n.agent.Release() }
