@@ -121,7 +121,7 @@ func judgeFrame(local Identity, f frame, wanted, found fsm.InstanceID) *Refused 
 }
 
 // acceptHello is the accepting side: read, judge, answer.
-func acceptHello(conn io.ReadWriter, local Identity, certified fsm.InstanceID, hasCert bool) error {
+func acceptHello(conn io.ReadWriter, local Identity, certified fsm.InstanceID, hasCert bool, admit func(fsm.InstanceID) bool) error {
 	f, err := readFrame(conn)
 	if errors.Is(err, errNotAFrame) {
 		return &Refused{Reason: BadHello, Detail: err.Error()}
@@ -132,6 +132,10 @@ func acceptHello(conn io.ReadWriter, local Identity, certified fsm.InstanceID, h
 	refusal := judgeFrame(local, f, f.expects, local.Instance)
 	if refusal == nil && hasCert && certified != f.Instance {
 		refusal = contradiction(certified, f.Instance)
+	}
+	if refusal == nil && admit != nil && !admit(f.Instance) {
+		refusal = &Refused{Reason: NotAdmitted, Detail: fmt.Sprintf(
+			"this node gave its word to a cluster that instance %s is not of", f.Instance.Short())}
 	}
 	answer := frame{version: frameVersion, Identity: local}
 	if refusal != nil {

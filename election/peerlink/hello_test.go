@@ -48,7 +48,7 @@ func TestHello(t *testing.T) {
 			accepted := make(chan error, 1)
 			go func() {
 				defer b.Close()
-				accepted <- acceptHello(b, tt.accepts, tt.dialler.Instance, true)
+				accepted <- acceptHello(b, tt.accepts, tt.dialler.Instance, true, nil)
 			}()
 			var expect fsm.InstanceID
 			if tt.expect != 0 {
@@ -88,7 +88,7 @@ func TestHelloOfAnotherVersion(t *testing.T) {
 	future := frame{version: 2, Identity: identity("prod", 9, 1)}.append(nil)
 	future[6] = 200 // what it means then is not ours to check
 	var answer bytes.Buffer
-	err := acceptHello(readWriter{bytes.NewReader(future), &answer}, identity("prod", 9, 2), fsm.InstanceID{}, false)
+	err := acceptHello(readWriter{bytes.NewReader(future), &answer}, identity("prod", 9, 2), fsm.InstanceID{}, false, nil)
 	if ReasonOf(err) != OtherVersion {
 		t.Fatalf("accepting version 2 = %v", err)
 	}
@@ -101,7 +101,7 @@ func TestHelloOfAnotherVersion(t *testing.T) {
 func TestHelloAgainstCertificate(t *testing.T) {
 	hello := frame{version: frameVersion, Identity: identity("prod", 9, 1)}.append(nil)
 	var answer bytes.Buffer
-	err := acceptHello(readWriter{bytes.NewReader(hello), &answer}, identity("prod", 9, 2), fsm.InstanceID{15: 7}, true)
+	err := acceptHello(readWriter{bytes.NewReader(hello), &answer}, identity("prod", 9, 2), fsm.InstanceID{15: 7}, true, nil)
 	if ReasonOf(err) != BadHello {
 		t.Errorf("a hello that contradicts its certificate = %v", err)
 	}
@@ -123,4 +123,18 @@ func FuzzParseFrame(f *testing.F) {
 			t.Fatalf("%x reads as %+v, which writes %x", b, got, got.append(nil))
 		}
 	})
+}
+
+// An instance that this node may not speak Raft with is refused by name.
+func TestHelloNotAdmitted(t *testing.T) {
+	var answer bytes.Buffer
+	hello := frame{version: frameVersion, Identity: identity("prod", 9, 1)}.append(nil)
+	other := func(id fsm.InstanceID) bool { return id != fsm.InstanceID{15: 1} }
+	err := acceptHello(readWriter{bytes.NewReader(hello), &answer}, identity("prod", 9, 2), fsm.InstanceID{}, false, other)
+	if ReasonOf(err) != NotAdmitted {
+		t.Fatalf("error %v", err)
+	}
+	if f, err := parseFrame(answer.Bytes()); err != nil || f.verdict != NotAdmitted {
+		t.Fatalf("the other side is told %v, %v", f.verdict, err)
+	}
 }

@@ -21,6 +21,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 // The protocols on the port, by their ALPN names.
@@ -50,7 +52,10 @@ type Config struct {
 	// Identity says who this node is now; it is called for every connection, from
 	// any goroutine. Its cluster id may appear later.
 	Identity func() Identity
-	Log      *slog.Logger
+	// Admit says whether Raft may be spoken with an instance that calls, however well
+	// it introduces itself. It is called from any goroutine. Nil: with all.
+	Admit func(fsm.InstanceID) bool
+	Log   *slog.Logger
 }
 
 // A Link is this node's end of everything between the nodes. Its methods may be
@@ -239,7 +244,7 @@ func (l *Link) handshake(ctx context.Context, conn net.Conn) (*tls.Conn, error) 
 	err := secure.HandshakeContext(ctx)
 	if err == nil && secure.ConnectionState().NegotiatedProtocol == ProtocolRaft {
 		id, ok := certified(secure.ConnectionState())
-		if err = acceptHello(secure, l.cfg.Identity(), id, ok); err != nil {
+		if err = acceptHello(secure, l.cfg.Identity(), id, ok, l.cfg.Admit); err != nil {
 			secure.CloseWrite() // so that the refusal arrives before the connection ends
 		}
 	}

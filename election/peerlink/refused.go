@@ -26,10 +26,11 @@ const (
 	BadHello              // not a node, or one that contradicts its own certificate
 	TooSlow               // the handshake did not end in time
 	TooMany               // too many handshakes at once
+	NotAdmitted           // an instance that this node may not speak Raft with now
 )
 
 var reasonNames = [...]string{"", "other-key", "bad-certificate", "other-version", "other-cluster", "other-formation",
-	"other-instance", "bad-hello", "too-slow", "too-many"}
+	"other-instance", "bad-hello", "too-slow", "too-many", "not-admitted"}
 
 // String is the reason as logs, metrics and JSON have it.
 func (r Reason) String() string {
