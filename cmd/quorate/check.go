@@ -1,0 +1,251 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/election/peerlink"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/config"
+)
+
+func newCheckCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a configuration file on this host",
+		Long: "Check a configuration file against itself and against this host's devices and key, and say what the daemon will\n" +
+			"do with it. Nothing is changed.",
+		Example: "  quorate check /etc/quorate/quorate.yaml",
+		Args:    takes(1, "a configuration file"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := check(args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = showJSON(cmd.OutOrStdout(), r)
+			} else {
+				err = r.show(cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
+			if n := len(r.Errors); err == nil && n > 0 {
+				err = fmt.Errorf("%s: %s", args[0], plural(n, "error"))
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// A checkReport is the outcome of a check; its JSON is `check --json`.
+type checkReport struct {
+	OK       bool         `json:"ok"`
+	File     string       `json:"file"`
+	Warnings []string     `json:"warnings"`
+	Errors   []checkError `json:"errors"`
+	Plan     *plan        `json:"plan,omitempty"` // absent with errors
+}
+
+type checkError struct {
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Text   string `json:"text"`
+	Value  string `json:"value,omitempty"`
+	Do     string `json:"do,omitempty"`
+	line   string // the whole, as people read it
+}
+
+// A plan is what the daemon will do with a configuration.
+type plan struct {
+	Cluster         string      `json:"cluster"`
+	Node            string      `json:"node"`
+	Role            string      `json:"role"`
+	Address         string      `json:"address"`
+	Peers           []string    `json:"peers"`
+	DataDir         string      `json:"data_dir"`
+	Socket          string      `json:"socket"`
+	Fence           string      `json:"fence"`
+	LeaseMS         float64     `json:"lease_ms"`
+	RenewMS         float64     `json:"renew_ms"`
+	WorstFailoverMS float64     `json:"worst_failover_ms"`
+	VIPs            []planGroup `json:"vips"`
+}
+
+type planGroup struct {
+	Name      string        `json:"name"`
+	Addresses []planAddress `json:"addresses"`
+	Placement string        `json:"placement"`
+	VRRP      *planVRRP     `json:"vrrp,omitempty"`
+}
+
+type planAddress struct {
+	Address string `json:"address"`
+	Device  string `json:"device,omitempty"` // absent on a witness
+}
+
+type planVRRP struct {
+	ID         uint8   `json:"id"`
+	Priority   uint8   `json:"priority"`
+	IntervalMS float64 `json:"interval_ms"`
+}
+
+// check fails only when it cannot look; what is wrong with the file is in the
+// report.
+func check(file string) (checkReport, error) {
+	r := checkReport{File: file, Warnings: []string{}, Errors: []checkError{}}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return r, r.add(err)
+	}
+	r.Warnings = append(r.Warnings, cfg.Warnings...)
+	links, err := hostLinks()
+	if err != nil {
+		return r, err
+	}
+	if err := config.CheckHost(cfg, links); err != nil {
+		if err := r.add(err); err != nil {
+			return r, err
+		}
+	}
+	r.keys(cfg)
+	if r.OK = len(r.Errors) == 0; r.OK {
+		r.Plan = planOf(cfg, links)
+	}
+	return r, nil
+}
+
+// add takes an error of package config apart. One that is not about what the file
+// says is returned.
+func (r *checkReport) add(err error) error {
+	var all []error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	} else {
+		all = []error{err}
+	}
+	for _, err := range all {
+		e := (*config.Error)(nil)
+		if !errors.As(err, &e) {
+			return err
+		}
+		r.Errors = append(r.Errors, checkError{Line: e.Line, Column: e.Column, Path: e.Path, Text: e.Text, Value: e.Value, Do: e.Do, line: e.Error()})
+	}
+	return nil
+}
+
+// keys checks the files that protect the nodes' traffic, as far as whoever runs the
+// check may read them.
+func (r *checkReport) keys(cfg *config.Config) {
+	if t := cfg.TLS; t != nil {
+		if _, err := (peerlink.TLSFiles{CA: t.CA, Cert: t.Cert, Key: t.Key}).Credentials(); err != nil {
+			r.secret("tls", err)
+		}
+	}
+	if _, err := peerlink.LoadKey(cfg.KeyFile); err != nil {
+		r.secret("key_file", err)
+	}
+}
+
+func (r *checkReport) secret(path string, err error) {
+	if errors.Is(err, fs.ErrPermission) {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s: not checked: %v; check as the daemon's user", r.File, path, err))
+		return
+	}
+	r.Errors = append(r.Errors, checkError{Path: path, Text: err.Error(), line: fmt.Sprintf("%s: %s: %v", r.File, path, err)})
+}
+
+func planOf(cfg *config.Config, links []config.Link) *plan {
+	p := &plan{
+		Cluster: cfg.Cluster, Node: cfg.Node, Role: cfg.Role.String(), Address: cfg.Address.String(), Peers: []string{},
+		DataDir: cfg.DataDir, Socket: cfg.Socket, Fence: cfg.Fence.String(),
+		LeaseMS: millis(cfg.Lease), RenewMS: millis(cfg.Renew), VIPs: []planGroup{},
+		WorstFailoverMS: millis(config.WorstFailover(cfg.Lease, cfg.Grace())),
+	}
+	for _, a := range cfg.Peers {
+		p.Peers = append(p.Peers, a.String())
+	}
+	for _, g := range cfg.Document.Groups {
+		pg := planGroup{Name: g.Name, Placement: g.Placement.String()}
+		for _, a := range g.Addresses {
+			device := g.Interface
+			if device == "" {
+				device, _ = config.DeviceFor(a.Addr(), links)
+			}
+			if cfg.Role == fsm.Witness {
+				device = ""
+			}
+			pg.Addresses = append(pg.Addresses, planAddress{a.String(), device})
+		}
+		if g.VRRP.ID != 0 {
+			pg.VRRP = &planVRRP{g.VRRP.ID, g.VRRP.Priority, millis(g.VRRP.Interval)}
+		}
+		p.VIPs = append(p.VIPs, pg)
+	}
+	return p
+}
+
+// show prints the errors like a compiler, to stderr, and the rest to out.
+func (r *checkReport) show(out, stderr io.Writer) error {
+	var b strings.Builder
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	if r.OK {
+		r.Plan.text(&b, r.File)
+	}
+	var e strings.Builder
+	for _, err := range r.Errors {
+		e.WriteString(err.line + "\n")
+	}
+	if err := write(out, b.String()); err != nil {
+		return err
+	}
+	return write(stderr, e.String())
+}
+
+func (p *plan) text(b *strings.Builder, file string) {
+	fmt.Fprintf(b, "ok: %s\n", file)
+	fmt.Fprintf(b, "node %s of cluster %s: %s, at %s, TCP and UDP\n", p.Node, p.Cluster, p.Role, p.Address)
+	fmt.Fprintf(b, "forms or finds the cluster with %s: %s\n", plural(len(p.Peers), "peer"), strings.Join(p.Peers, ", "))
+	fmt.Fprintf(b, "votes are kept in %s; the API is on %s\n", p.DataDir, p.Socket)
+	fmt.Fprintf(b, "lease %s, asked for every %s, kept by fence %s; a lost owner is replaced within %s at worst\n",
+		showMillis(p.LeaseMS), showMillis(p.RenewMS), p.Fence, showMillis(math.Ceil(p.WorstFailoverMS*10)/10))
+	if len(p.VIPs) == 0 {
+		b.WriteString("no VIP groups\n")
+	}
+	for _, g := range p.VIPs {
+		var at []string
+		for _, a := range g.Addresses {
+			if a.Device != "" {
+				at = append(at, a.Address+" on "+a.Device)
+			} else {
+				at = append(at, a.Address)
+			}
+		}
+		fmt.Fprintf(b, "group %s: %s; placement %s", g.Name, strings.Join(at, ", "), g.Placement)
+		if p.Role == fsm.Witness.String() {
+			b.WriteString("; never held here")
+		}
+		if v := g.VRRP; v != nil {
+			fmt.Fprintf(b, "; VRRP id %d, priority %d, an advert every %s", v.ID, v.Priority, showMillis(v.IntervalMS))
+		} else {
+			b.WriteString("; no VRRP adverts")
+		}
+		b.WriteString("\n")
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/internal/agent/core"
+)
+
+func newMembersCommand() *cobra.Command {
+	var t target
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "members",
+		Short:   "List the nodes of the cluster",
+		Example: "  quorate members\n  quorate members --json | jq -r '.[] | select(.alive | not) | .name'",
+		Args:    takes(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := t.status(cmd)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return showJSON(cmd.OutOrStdout(), s.Members)
+			}
+			return showMembers(cmd, s)
+		},
+	}
+	t.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func showMembers(cmd *cobra.Command, s core.Status) error {
+	if len(s.Members) == 0 {
+		return write(cmd.OutOrStdout(), "the cluster is not formed yet\n")
+	}
+	rows := [][]string{{"NAME", "ADDRESS", "ROLE", "VOTER", "ALIVE", "READY", "INSTANCE", ""}}
+	for _, m := range s.Members {
+		rows = append(rows, []string{m.Name, m.Address, m.Role, yesNo(m.Voter), yesNo(m.Alive), yesNo(m.Ready), short(m.Instance), memberNote(s, m)})
+	}
+	return showTable(cmd.OutOrStdout(), rows)
+}
+
+// short is the beginning of an instance id, as logs have it.
+func short(instance string) string { return instance[:min(8, len(instance))] }
+
+func memberNote(s core.Status, m core.MemberStatus) string {
+	var note string
+	if m.Name == s.Leader {
+		note = "leader"
+	}
+	if m.Instance == s.Instance {
+		if note != "" {
+			note += ", "
+		}
+		note += "this node"
+	}
+	if m.Drained {
+		if note != "" {
+			note += ", "
+		}
+		note += "drained"
+	}
+	return note
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/internal/agent/core"
+)
+
+func TestStatus(t *testing.T) {
+	for name, change := range map[string]func(*core.Status){
+		"status":      func(*core.Status) {},
+		"status-solo": func(s *core.Status) { s.VIPs, s.Members = []core.VIPStatus{}, s.Members[:1] },
+		"status-forming": func(s *core.Status) {
+			*s = core.Status{Cluster: "prod", Node: "n1", Instance: instance1, Fence: "bpf", LeaseMS: 250, State: "pledging",
+				Problems: []string{"10.0.0.3:7950 does not answer: all of peers must be reached once"}, VIPs: []core.VIPStatus{}, Members: []core.MemberStatus{}}
+		},
+		"status-alone": func(s *core.Status) {
+			s.Quorum, s.Leader = false, ""
+			s.Members[1].Alive, s.Members[2].Alive = false, false
+			for i := range s.VIPs {
+				v := &s.VIPs[i]
+				v.Open, v.LeaseRemainingMS = false, 0
+				if v.Owner == s.Node {
+					v.State, v.VRRP.State = "waiting", "Backup"
+				}
+			}
+		},
+		"status-problems": func(s *core.Status) {
+			s.Ready, s.Leader, s.State = false, "", "stopping"
+			s.Problems = []string{"the clock is being slewed by 83000 ppm, the lease allows ±4000"}
+			s.VIPs[0] = core.VIPStatus{Name: "web", Addresses: []string{"10.0.0.200/24"}, Owner: "n1", Epoch: 17, State: "fault",
+				Problem: "10.0.0.200 is on another host already, 02:00:00:00:00:09"}
+			s.VIPs[1] = core.VIPStatus{Name: "database", Addresses: []string{"10.0.0.201/24"}, State: "unowned"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeAgent{state: formed()}
+			change(&f.state)
+			dir, socket := startDaemon(t, f)
+			golden(t, name, dir, "status", "--socket", socket)
+		})
+	}
+}
+
+func TestJSON(t *testing.T) {
+	dir, socket := startDaemon(t, &fakeAgent{state: formed()})
+	golden(t, "status-json", dir, "status", "--json", "--socket", socket)
+	golden(t, "members-json", dir, "members", "--json", "--socket", socket)
+}
+
+func TestMembers(t *testing.T) {
+	f := &fakeAgent{state: formed()}
+	dir, socket := startDaemon(t, f)
+	golden(t, "members", dir, "members", "--socket", socket)
+	f.state.Leader = "n1"
+	f.state.Members[2] = core.MemberStatus{Name: "n3", Instance: instance3, Address: "10.0.0.3:7950", Role: "member", Drained: true}
+	golden(t, "members-lost", dir, "members", "--socket", socket)
+	f.state = core.Status{Node: "n1"}
+	golden(t, "members-forming", dir, "members", "--socket", socket)
+}
+
+// TestNoDaemon: the reading commands say what to do.
+func TestNoDaemon(t *testing.T) {
+	dir := t.TempDir()
+	golden(t, "no-socket", dir, "status", "--socket", dir+"/s")
+	golden(t, "no-config", dir, "members", "--config", dir+"/quorate.yaml")
+}
+
+// TestConfigNamesSocket: --config finds the daemon.
+func TestConfigNamesSocket(t *testing.T) {
+	dir, _ := startDaemon(t, &fakeAgent{state: formed()})
+	file := configure(t, dir, "")
+	if code, stdout, stderr := quorate(t, "members", "--config", file); code != exitDone || stdout == "" {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+}
