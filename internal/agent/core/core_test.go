@@ -1,12 +1,14 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
 )
 
 // formed returns a cluster in which somebody has held the address for a while.
@@ -277,5 +279,58 @@ func TestSpeaking(t *testing.T) {
 		if h != m && len(h.sent) > 0 {
 			t.Fatalf("n%d spoke without holding: %v", h.i+1, h.sent)
 		}
+	}
+}
+
+// A node that asks to join becomes known, gets the log, and gets its vote only when
+// it has caught up and the last change of voters is long enough ago.
+func TestJoin(t *testing.T) {
+	c := formed(t, 3, 10)
+	m := c.owner()
+	joiner := m.node
+	joiner.ID, joiner.Name = fsm.InstanceID{99}, "n9"
+	if err := m.core.CheckJoin(fsm.Node{ID: joiner.ID, Name: "n2"}); err == nil {
+		t.Fatal("a second instance may have a name")
+	}
+	m.event(JoinAsked{Node: joiner})
+	c.run(time.Second)
+	if m.state.Nodes[joiner.ID] != joiner {
+		t.Fatal("the cluster does not know it")
+	}
+	changes := func() string {
+		var out []string
+		for _, e := range m.changes {
+			out = append(out, fmt.Sprintf("%T", e))
+		}
+		return strings.Join(out, " ")
+	}
+	if got := changes(); got != "core.AddNonvoter" {
+		t.Fatalf("changes before it has caught up: %q", got)
+	}
+	heardFor := func(until time.Duration) {
+		for c.now < until {
+			for _, h := range c.hosts {
+				h.event(Datagram{Message: renewalOf(c, joiner, m.state.Index)})
+			}
+			c.run(testRenew)
+		}
+	}
+	heardFor(9 * time.Second)
+	if got := changes(); got != "core.AddNonvoter" {
+		t.Fatalf("changes within the spacing: %q", got)
+	}
+	heardFor(12 * time.Second)
+	if got := changes(); !strings.HasPrefix(got, "core.AddNonvoter core.AddVoter") {
+		t.Fatalf("changes after the spacing: %q", got)
+	}
+	c.finish()
+}
+
+// renewalOf is what a node without groups says of itself.
+func renewalOf(c *cluster, n fsm.Node, applied uint64) election.Renewal {
+	return election.Renewal{
+		Sender: election.Sender{Cluster: fsm.ClusterID{9}, From: n.ID},
+		Stamp:  election.Stamp{Boot: election.BootID{99}, At: election.Instant(c.now)},
+		Lease:  testLease, Grace: election.GraceBPF, Applied: applied, Health: election.Health{VoterReady: true},
 	}
 }

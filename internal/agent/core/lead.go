@@ -1,10 +1,8 @@
 package core
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -18,9 +16,9 @@ import (
 type leading struct {
 	proposed map[string]election.Instant // by group: an Assign is under way since
 	opening  map[string]*opening
-	joins    map[fsm.InstanceID]*join
-	changing bool             // a change of the Raft configuration is under way
-	enrolled election.Instant // when this node last proposed its own entry
+	nonvoter map[fsm.InstanceID]bool // those that this leader gave the log to
+	changing bool                    // a change of the Raft configuration is under way
+	enrolled election.Instant        // when this node last proposed its own entry
 
 	setCommitted  election.Instant // since when the last voter set is known committed
 	termCommitted election.Instant // since when the first entry of our own term is
@@ -42,14 +40,8 @@ func newLeading() leading {
 	return leading{
 		proposed: map[string]election.Instant{},
 		opening:  map[string]*opening{},
-		joins:    map[fsm.InstanceID]*join{},
+		nonvoter: map[fsm.InstanceID]bool{},
 	}
-}
-
-// A join is a node that asked to become a voter, and how far it has come.
-type join struct {
-	node     fsm.Node
-	nonvoter bool // it gets the log
 }
 
 // opened notes that the owner holds the group: its failures are forgotten.
@@ -71,6 +63,7 @@ func (c *Core) newLeader(ev Leader) {
 		c.say(Info, "raft leader", "leader", c.name(ev.ID), "term", ev.Term, "self", ev.Self)
 		c.lead.termCommitted = 0
 		clear(c.lead.proposed)
+		clear(c.lead.nonvoter)
 	}
 	c.leader = ev
 	c.termApplied()
@@ -283,28 +276,21 @@ func (c *Core) CheckJoin(n fsm.Node) error {
 	return nil
 }
 
-// addVoters makes those that asked to join voters: known by name first, then
-// without a vote until they have caught up, then one change of the voter set at a
-// time, spaced.
+// addVoters makes every node that the cluster knows a voter: without a vote until
+// it has caught up, then one change of the voter set at a time, spaced.
 func (c *Core) addVoters() {
-	for _, id := range sortedIDs(c.lead.joins) {
-		j := c.lead.joins[id]
-		known, ok := c.state.Nodes[id]
+	for _, n := range c.nodes() {
 		switch {
-		case c.log.Last.Has(id), c.CheckJoin(j.node) != nil:
-			delete(c.lead.joins, id)
-		case !ok || known != j.node:
-			c.do(Propose{Command: fsm.Command{Enrol: &fsm.Enrol{Node: j.node}}})
-			delete(c.lead.joins, id) // it asks again
+		case c.log.Last.Has(n.ID):
 		case c.lead.changing:
 			return
-		case !j.nonvoter:
+		case !c.lead.nonvoter[n.ID]:
 			c.lead.changing = true
-			c.do(AddNonvoter{Node: j.node})
+			c.do(AddNonvoter{Node: n})
 			return
-		case c.caughtUp(id) && c.mayChangeVoters():
+		case c.caughtUp(n.ID) && c.mayChangeVoters():
 			c.lead.changing = true
-			c.do(AddVoter{Node: j.node})
+			c.do(AddVoter{Node: n})
 			return
 		}
 	}
@@ -322,34 +308,28 @@ func (c *Core) mayChangeVoters() bool {
 		election.MayChangeVoters(c.now, c.lead.setCommitted, c.lead.termCommitted, c.state.Document.MaxHold)
 }
 
-func sortedIDs[V any](m map[fsm.InstanceID]V) []fsm.InstanceID {
-	return slices.SortedFunc(maps.Keys(m), func(a, b fsm.InstanceID) int { return bytes.Compare(a[:], b[:]) })
-}
-
-// joinAsked takes a node's request to be made a voter. It is repeated until the
-// node sees itself in the set, so a new leader learns of it too.
+// joinAsked takes a node's request to belong to the cluster: once the cluster knows
+// it, whoever leads makes it a voter.
 func (c *Core) joinAsked(n fsm.Node) {
-	if j := c.lead.joins[n.ID]; j == nil || j.node != n {
-		c.lead.joins[n.ID] = &join{node: n}
+	if known, ok := c.state.Nodes[n.ID]; c.leader.Self && c.CheckJoin(n) == nil && (!ok || known != n) {
+		c.do(Propose{Command: fsm.Command{Enrol: &fsm.Enrol{Node: n}}})
 	}
-	c.leaderDuties()
 }
 
 func (c *Core) nonvoterAdded(ev NonvoterAdded) {
 	c.lead.changing = false
-	j := c.lead.joins[ev.Node.ID]
 	if ev.Err != nil {
-		c.say(Warn, "the node could not be given the log; it asks again", "node", ev.Node.Name, "error", ev.Err)
-	} else if j != nil {
-		j.nonvoter = true
-		c.say(Info, "node gets the log and becomes a voter when it has caught up", "node", ev.Node.Name)
+		c.say(Warn, "the node could not be given the log; it is tried again", "node", ev.Node.Name, "error", ev.Err)
+		return
 	}
+	c.lead.nonvoter[ev.Node.ID] = true
+	c.say(Info, "the node gets the log, and a vote when it has caught up", "node", ev.Node.Name)
 }
 
 func (c *Core) voterAdded(ev VoterAdded) {
 	c.lead.changing = false
 	if ev.Err != nil {
-		c.say(Warn, "the node could not be made a voter; it asks again", "node", ev.Node.Name, "error", ev.Err)
+		c.say(Warn, "the node could not be made a voter; it is tried again", "node", ev.Node.Name, "error", ev.Err)
 		return
 	}
 	c.say(Info, "voter added", "node", ev.Node.Name)
