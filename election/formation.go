@@ -208,12 +208,12 @@ func joinTo(self Hello, p Peer) Formation {
 		}
 		if n.Name == self.Node.Name {
 			return refuse("the name %q belongs to instance %s in the cluster of %s, and this data directory is instance %s; "+
-				"bring back the old data directory, or choose another `node` name, or remove the old node from the cluster",
+				"bring back the old data directory, or choose another `node` name",
 				n.Name, n.ID, describe(p), self.Node.ID)
 		}
 		if n.Address == self.Node.Address {
 			return refuse("the address %s belongs to %q (instance %s) in the cluster of %s, and this data directory is instance %s; "+
-				"bring back the old data directory, or remove the old node from the cluster",
+				"bring back the old data directory, or choose another `address`",
 				n.Address, n.Name, n.ID, describe(p), self.Node.ID)
 		}
 	}

@@ -74,6 +74,13 @@ func (h *Hearing) Tick(now Instant) {
 	h.ticked = now
 }
 
+// Begin starts the listening anew: before this instant nothing could be heard, so
+// nobody was silent.
+func (h *Hearing) Begin(now Instant) {
+	h.steady, h.ticked = now, now
+	clear(h.lost)
+}
+
 // MayJudge reports whether the node has been listening for a whole lease.
 func (h *Hearing) MayJudge(now Instant) bool {
 	return now.Sub(h.steady) >= h.lease && now.Sub(h.ticked) <= 3*h.renew
@@ -99,11 +106,13 @@ func (h *Hearing) hearsIt(now Instant, voter, id fsm.InstanceID) bool {
 	return ok && said && now.Sub(r.at) < h.lease && ago < h.lease
 }
 
-// Lost reports whether no majority of voters hears the node, and since when this
-// node has known. Only a node that may judge should ask. What the leader alone
-// does not hear is not lost: an asymmetric cut at the leader moves nothing.
+// Lost reports whether no majority of voters hears the node, or it says itself that
+// it hears none, and since when this node has known. Either way no answers reach it
+// and it cannot hold anything. Only a node that may judge should ask. What the
+// leader alone does not hear is not lost: an asymmetric cut at the leader moves
+// nothing.
 func (h *Hearing) Lost(now Instant, id fsm.InstanceID, voters VoterSet) (since Instant, lost bool) {
-	if id == h.self || h.audible(now, id, voters) {
+	if id == h.self || (h.audible(now, id, voters) && !h.deaf(now, id, voters)) {
 		delete(h.lost, id)
 		return 0, false
 	}
@@ -121,6 +130,21 @@ func (h *Hearing) audible(now Instant, id fsm.InstanceID, voters VoterSet) bool 
 		}
 	}
 	return n >= voters.Majority()
+}
+
+// deaf reports whether the node's own, fresh word is that it hears no majority.
+func (h *Hearing) deaf(now Instant, id fsm.InstanceID, voters VoterSet) bool {
+	r, ok := h.reports[id]
+	if !ok || now.Sub(r.at) >= h.lease {
+		return false
+	}
+	n := 0
+	for _, v := range voters.Voters {
+		if ago, said := r.ago[v]; v == id || said && ago < h.lease {
+			n++
+		}
+	}
+	return n < voters.Majority()
 }
 
 // Quorum reports whether this node hears a majority of the voters, itself included.

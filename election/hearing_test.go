@@ -35,6 +35,7 @@ func TestLostNeedsAMajority(t *testing.T) {
 	now := Instant(lease)
 	h.Heard(now-msec, n2)
 	h.Reported(now-msec, n2, []Hearsay{{n1, 50 * time.Millisecond}, {n0, 0}})
+	h.Reported(now-msec, n1, []Hearsay{{n2, 0}})
 	if !h.Silent(now, n1) {
 		t.Fatal("n1 is not silent after a lease")
 	}
@@ -48,6 +49,36 @@ func TestLostNeedsAMajority(t *testing.T) {
 	h.Heard(now+msec, n1)
 	if isLost(h, now+msec, n1) {
 		t.Fatal("n1 is still lost after it was heard")
+	}
+}
+
+// A node that says itself that it hears nobody is lost, although everyone hears it.
+func TestDeafNodeIsLost(t *testing.T) {
+	h := listening(0)
+	if isLost(h, 0, n1) {
+		t.Fatal("n1 is lost at the start")
+	}
+	h.Reported(msec, n1, []Hearsay{{n0, lease}, {n2, lease}})
+	if !isLost(h, msec, n1) {
+		t.Fatal("n1 is not lost although it hears nobody")
+	}
+	h.Reported(2*msec, n1, []Hearsay{{n0, lease}, {n2, 0}})
+	if isLost(h, 2*msec, n1) {
+		t.Fatal("n1 is lost although it hears a majority, itself included")
+	}
+}
+
+// A node that begins to listen has not been listening before.
+func TestBegin(t *testing.T) {
+	h := listening(0)
+	h.Begin(msec)
+	if h.MayJudge(msec) || h.MayJudge(Instant(lease)) {
+		t.Fatal("judges at once")
+	}
+	h.Tick(Instant(lease) / 2)
+	h.Tick(Instant(lease))
+	if !h.MayJudge(Instant(lease) + msec) {
+		t.Fatal("does not judge after a lease")
 	}
 }
 
@@ -115,7 +146,7 @@ func TestCampaignTurns(t *testing.T) {
 			}
 			if !quiet {
 				h.Heard(now, id)
-				h.Reported(now, id, []Hearsay{{n2, lease}})
+				h.Reported(now, id, []Hearsay{{n2, lease}, {n0, 0}, {n1, 0}, {n3, 0}, {n4, 0}})
 			}
 		}
 		return h.CampaignAt(now, n2, set(1, 1, n0, n1, n2, n3, n4), 0)

@@ -94,7 +94,7 @@ func (l *lan) start(i int) *host {
 		l.t.Fatal(err)
 	}
 	h.Node = newNode(Config{Self: h.self, Sink: h.sink, Log: quiet(), CommitTimeout: defaultCommitTimeout}, s)
-	h.Node.newTransport = func() raft.Transport { return l.connect(h.self.Address.String()) }
+	h.Node.newTransport = func() voteTransport { return l.connect(h.self.Address.String()) }
 	if l.adjust != nil {
 		l.adjust(h, h.Node)
 	}
@@ -106,7 +106,7 @@ func (l *lan) start(i int) *host {
 	return h
 }
 
-func (l *lan) connect(addr string) raft.Transport {
+func (l *lan) connect(addr string) voteTransport {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	self := raft.ServerAddress(addr)

@@ -101,7 +101,7 @@ type Node struct {
 	fatal   chan error // what stops Run, capacity 1
 
 	raft    atomic.Pointer[raft.Raft]
-	trans   raft.Transport
+	trans   voteTransport
 	ran     atomic.Bool
 	led     atomic.Uint64  // the term whose first command this node proposed
 	opening sync.WaitGroup // those first commands, on their way
@@ -109,7 +109,7 @@ type Node struct {
 
 	forming sync.Mutex // pledging and bootstrapping exclude each other
 
-	newTransport func() raft.Transport // tests put another one in
+	newTransport func() voteTransport // tests put another one in
 }
 
 // Open opens the stores in cfg.Dir and reads what they hold. It starts nothing;
@@ -152,7 +152,7 @@ func (n *Node) stopWith(err error) {
 	}
 }
 
-func (n *Node) networkTransport() raft.Transport {
+func (n *Node) networkTransport() voteTransport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          addressed{n.cfg.Stream, raft.ServerAddress(n.cfg.Self.Address.String())},
 		MaxPool:         maxPool,
@@ -202,10 +202,10 @@ func (n *Node) Run(ctx context.Context) error {
 	n.stores.voters.attach(n.cfg.Sink.VoterSets)
 	notify := make(chan bool, 16)
 	kick := make(chan struct{}, 1)
-	n.trans = n.newTransport()
+	n.trans = patient{n.newTransport(), n}
 	r, err := raft.NewRaft(n.settings(notify), n.machine, n.stores.log, n.stores.stable, n.stores.snaps, n.trans)
 	if err != nil {
-		return errors.Join(fmt.Errorf("start Raft: %w", err), n.closeTransport(), n.stores.close())
+		return errors.Join(fmt.Errorf("start Raft: %w", err), n.trans.Close(), n.stores.close())
 	}
 	n.raft.Store(r)
 	observed := make(chan raft.Observation, 16)
@@ -247,16 +247,9 @@ func (n *Node) shutdown(r *raft.Raft) bool {
 		return true
 	case <-late.C:
 		n.cfg.Log.Warn("Raft did not stop in time, leaving it to the end of the process", "waited", shutdownWait)
-		_ = n.closeTransport() // nothing more can be done about it
+		_ = n.trans.Close() // nothing more can be done about it
 		return false
 	}
-}
-
-func (n *Node) closeTransport() error {
-	if c, ok := n.trans.(raft.WithClose); ok {
-		return c.Close()
-	}
-	return nil
 }
 
 func (n *Node) watchDisk(ctx context.Context) {

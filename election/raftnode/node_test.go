@@ -187,6 +187,26 @@ func TestRestartReportsWhatTheLogHeld(t *testing.T) {
 	})
 }
 
+// A follower that was away for a minute has the log within a second of its return,
+// and is no longer waited for by a node that has stopped.
+func TestFollowerThatReturnsIsServedAtOnce(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, l *lan) {
+		l.form()
+		leader, h := l.hosts[0], l.hosts[2]
+		if err := h.stop(); err != nil {
+			t.Fatal(err)
+		}
+		l.propose(leader, assign(leader, leader.self.ID))
+		time.Sleep(time.Minute)
+		began := time.Now()
+		l.start(2)
+		await1(t, "caught up", func() bool { return h.State().Assignments["web"].Owner == leader.self.ID })
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("caught up %v after its return", took)
+		}
+	})
+}
+
 func TestSnapshotRestoresNodeThatFellBehind(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, l *lan) {
 		l.form()

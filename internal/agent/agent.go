@@ -157,12 +157,7 @@ func (a *Agent) one(item any) {
 // tick reads how the clock is steered and lets the core do what is due.
 func (a *Agent) tick() {
 	r, err := a.cfg.Clock()
-	if err != nil {
-		a.cfg.Log.Error("cannot read how the clock is steered", "error", err)
-		a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
-		return
-	}
-	a.perform(a.core.Step(a.cfg.Now(), core.Clock{Reading: r}))
+	a.perform(a.core.Step(a.cfg.Now(), core.Clock{Reading: r, Err: err}))
 }
 
 // query runs f in the loop and returns its result.

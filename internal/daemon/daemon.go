@@ -103,7 +103,8 @@ type node struct {
 }
 
 // Run is the life of the daemon. It returns nil after a clean end: nothing is held
-// then, and nothing of the fence is left on the host.
+// then, and nothing of the fence is left on the host. Where an address could not be
+// removed, the fence stays with it.
 func Run(ctx context.Context, opt Options) error {
 	n := &node{opt: opt, cfg: opt.Config, log: opt.Log}
 	if err := n.open(); err != nil {
@@ -112,7 +113,7 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	err := n.run(ctx)
 	if err == nil && n.fence != nil {
-		err = n.fence.Detach()
+		err = n.detachFence()
 	}
 	n.close()
 	return err

@@ -43,6 +43,20 @@ func (n *node) openFence() (err error) {
 	return nil
 }
 
+// detachFence takes the fence off the host if nothing needs it any more: an entry
+// is deleted only when its address was seen gone.
+func (n *node) detachFence() error {
+	entries, err := n.fence.Entries()
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		n.log.Warn("the fence stays on this host: not every address could be removed", "entries", len(entries))
+		return nil
+	}
+	return n.fence.Detach()
+}
+
 // ClearFence shuts every entry of the fence, removes those addresses from the
 // host, and forgets them. Nobody else may be using the fence.
 func ClearFence(f *fence.Fence, k *kernel.Kernel) (removed []netip.Addr, err error) {

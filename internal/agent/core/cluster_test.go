@@ -37,6 +37,7 @@ type cluster struct {
 	lostAt   time.Duration
 	served   int // host that answers; -1: none
 	trace    []string
+	withheld *machine // the log does not reach it
 }
 
 // A machine is one host: a kernel that always runs, and a process that may not.
@@ -402,7 +403,7 @@ func (c *cluster) commit(lead int, cmd fsm.Command, done func(error)) {
 
 // catchUp applies what the log holds, as far as the host can reach the leader.
 func (m *machine) catchUp() {
-	if !m.alive || m.frozen {
+	if !m.alive || m.frozen || m == m.c.withheld {
 		return
 	}
 	for m.applied < len(m.c.log) {

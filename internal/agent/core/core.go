@@ -46,6 +46,7 @@ type Core struct {
 	hearing *election.Hearing
 	clock   error // why the clock cannot be trusted now
 	bare    error // why a device is without the fence
+	moved   error // the file's address is not the one that the cluster knows
 	disk    error // why Raft's disk does not take writes
 
 	nextTick  election.Instant
@@ -105,7 +106,7 @@ func (c *Core) handle(ev Event) {
 	case Datagram:
 		c.datagram(ev.Message)
 	case Clock:
-		c.clockRead(ev.Reading)
+		c.clockRead(ev)
 	case Placed:
 		c.placed(ev)
 	case Link:
@@ -252,6 +253,9 @@ func (c *Core) applied(st *fsm.State) {
 	c.state = st
 	c.voter.Applied(st)
 	c.termApplied()
+	if !was.Formed() && st.Formed() {
+		c.hearing.Begin(c.now) // until now every datagram was a stranger's
+	}
 	if was.Document.Revision != st.Document.Revision || was.Cluster != st.Cluster {
 		c.documentChanged()
 	}
@@ -305,9 +309,13 @@ func (c *Core) sweptClean(ev Swept) {
 	}
 }
 
-// clockRead keeps the node out of leases while its clock is slewed.
-func (c *Core) clockRead(r election.ClockReading) {
-	err := election.CheckClock(r)
+// clockRead keeps the node out of leases while its clock is slewed, or while nobody
+// can say whether it is.
+func (c *Core) clockRead(ev Clock) {
+	err := ev.Err
+	if err == nil {
+		err = election.CheckClock(ev.Reading)
+	}
 	switch {
 	case err != nil && c.clock == nil:
 		c.say(Error, "leases are suspended on this node", "reason", err.Error())

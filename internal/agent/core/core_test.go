@@ -148,18 +148,68 @@ func TestAllKilled(t *testing.T) {
 	c.finish()
 }
 
-// The owner's questions arrive and the answers do not: it cannot hold, and nobody
-// thinks it lost. The group must go elsewhere all the same.
+// The owner's questions arrive and the answers do not: it says itself that it hears
+// nobody, and is as good as lost.
 func TestOneWayCutToTheOwner(t *testing.T) {
+	for seed := range uint64(100) {
+		c := formed(t, 3, seed)
+		m := c.owner()
+		c.reach = func(_, to int) bool { return to != m.i }
+		c.run(5 * time.Second)
+		if c.owner() == m {
+			t.Fatalf("seed %d: still at the deaf host", seed)
+		}
+		if d := c.lastOutage(); d > testLease+150*time.Millisecond {
+			t.Fatalf("seed %d: outage %v", seed, d)
+		}
+		c.finish()
+	}
+}
+
+// The owner hears everybody and cannot open all the same, whatever the reason: it
+// has three leases, and then another is tried.
+func TestOwnerThatDoesNotOpen(t *testing.T) {
 	c := formed(t, 3, 3)
 	m := c.owner()
-	c.reach = func(_, to int) bool { return to != m.i }
-	c.after(600*time.Millisecond, func() { c.elect((m.i + 1) % 3) }) // Raft's own timers
+	to := c.hosts[(m.i+1)%3]
+	to.core.swept = false // as while the leavings of an earlier life cannot be removed
+	cmd, err := m.core.Move("web", to.node.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.propose(cmd)
 	c.run(5 * time.Second)
-	if c.owner() == m {
-		t.Fatal("still at the deaf host")
+	if c.owner() == to {
+		t.Fatal("it opened")
+	}
+	if d := c.lastOutage(); d < election.NotOpenLeases*testLease || d > (election.NotOpenLeases+1)*testLease+50*time.Millisecond {
+		t.Fatalf("outage %v, want some three leases", d)
 	}
 	c.finish()
+}
+
+// A node that comes back late to a healthy cluster disturbs nothing: before it knew
+// the cluster it could hear nobody.
+func TestLateReturnDisturbsNothing(t *testing.T) {
+	for seed := range uint64(50) {
+		c := formed(t, 3, seed)
+		owner := c.owner()
+		m := c.hosts[(owner.i+1)%3]
+		m.kill()
+		c.run(time.Second)
+		c.withheld = m // the log reaches it late
+		m.start()
+		m.event(Leader{ID: owner.node.ID, Term: c.term})
+		c.run(c.jitter(time.Second, 2*time.Second))
+		term := c.term
+		c.withheld = nil
+		m.heal()
+		c.run(2 * time.Second)
+		if c.term != term || c.owner() != owner || len(c.outages) > 0 {
+			t.Fatalf("seed %d: term %d, was %d; owner n%d, was n%d; %d outages", seed, c.term, term, c.served+1, owner.i+1, len(c.outages))
+		}
+		c.finish()
+	}
 }
 
 // Only the leader does not hear the owner: nothing may move.
@@ -326,9 +376,14 @@ func TestJoin(t *testing.T) {
 	c.finish()
 }
 
-// renewalOf is what a node without groups says of itself.
+// renewalOf is what a node without groups that hears everybody says of itself.
 func renewalOf(c *cluster, n fsm.Node, applied uint64) election.Renewal {
+	var hears []election.Hearsay
+	for _, h := range c.hosts {
+		hears = append(hears, election.Hearsay{Node: h.node.ID})
+	}
 	return election.Renewal{
+		Hears:  hears,
 		Sender: election.Sender{Cluster: fsm.ClusterID{9}, From: n.ID},
 		Stamp:  election.Stamp{Boot: election.BootID{99}, At: election.Instant(c.now)},
 		Lease:  testLease, Grace: election.GraceBPF, Applied: applied, Health: election.Health{VoterReady: true},

@@ -27,8 +27,11 @@ type (
 	}
 	// Datagram is a lease datagram: an election.Renewal, Answer or Release.
 	Datagram struct{ Message any }
-	// Clock is the kernel's reading of how the clock is steered.
-	Clock struct{ Reading election.ClockReading }
+	// Clock is the kernel's reading of how the clock is steered, or why there is none.
+	Clock struct {
+		Reading election.ClockReading
+		Err     error
+	}
 	// Placed says where the addresses of a group belong on this host; with an
 	// error, that one has no device here.
 	Placed struct {

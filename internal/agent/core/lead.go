@@ -335,15 +335,31 @@ func (c *Core) voterAdded(ev VoterAdded) {
 	c.say(Info, "voter added", "node", ev.Node.Name)
 }
 
-// enrolSelf corrects the cluster's entry for this node when the file says
-// otherwise than the state: another role, name or address.
+// enrolSelf corrects the cluster's entry for this node when the file says otherwise
+// than the state: another name or role. Another address is not corrected: Raft would
+// go on calling the old one.
 func (c *Core) enrolSelf() {
 	known, ok := c.state.Nodes[c.cfg.Self.ID]
-	if !ok || known == c.cfg.Self || c.leader.ID.IsZero() || c.now.Sub(c.lead.enrolled) < proposalPatience {
+	if !ok {
+		return
+	}
+	c.checkAddress(known)
+	self := c.cfg.Self
+	self.Address = known.Address
+	if known == self || c.leader.ID.IsZero() || c.now.Sub(c.lead.enrolled) < proposalPatience {
 		return
 	}
 	c.lead.enrolled = c.now
-	c.do(Propose{Command: fsm.Command{Enrol: &fsm.Enrol{Node: c.cfg.Self}}})
+	c.do(Propose{Command: fsm.Command{Enrol: &fsm.Enrol{Node: self}}})
+}
+
+func (c *Core) checkAddress(known fsm.Node) {
+	if known.Address == c.cfg.Self.Address || c.moved != nil {
+		return
+	}
+	c.moved = fmt.Errorf("address: the cluster knows this node at %s and the file says %s, where nobody calls it: a node's address "+
+		"cannot be changed in this version; put the old one back, or start with an empty data_dir and another node name", known.Address, c.cfg.Self.Address)
+	c.say(Error, "this node has another address than the cluster knows", "error", c.moved)
 }
 
 // campaign stands for leader when the leader is lost and it is this node's turn.

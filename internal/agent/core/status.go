@@ -84,7 +84,7 @@ func (c *Core) Status(now election.Instant) Status {
 	if c.stop.asked {
 		s.State = "stopping"
 	}
-	for _, err := range []error{c.clock, c.bare, c.disk} {
+	for _, err := range []error{c.clock, c.bare, c.disk, c.moved} {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}

@@ -1,0 +1,55 @@
+package raftnode
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// retryInterval is between attempts to give a follower its next entries.
+const retryInterval = 50 * time.Millisecond
+
+// A voteTransport is what the library's transports are, pre-votes included.
+type voteTransport interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+// patient keeps the library from giving up on a follower that is away. After each
+// failure to send entries it waits twice as long, in the end ten seconds, and
+// nothing wakes it when the follower is back: a voter that restarted would be of no
+// use for as long as it was gone. Here the sending itself lasts until it succeeds or
+// the term is over. Heartbeats fail as they do: leadership rests on them.
+type patient struct {
+	voteTransport
+	n *Node
+}
+
+// AppendEntries sends until the follower answers or this node no longer leads in
+// the request's term. To send the same entries again is harmless.
+func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	for {
+		err := p.voteTransport.AppendEntries(id, to, args, resp)
+		if err == nil || isHeartbeat(args) || !p.leads(args.Term) {
+			return err
+		}
+		retry := time.NewTimer(retryInterval)
+		select {
+		case <-retry.C:
+		case <-p.n.stores.stopped:
+			retry.Stop()
+			return err
+		}
+	}
+}
+
+func (p patient) leads(term uint64) bool {
+	r := p.n.raft.Load()
+	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
+}
+
+// isHeartbeat recognises a heartbeat as the library's own transport does.
+func isHeartbeat(args *raft.AppendEntriesRequest) bool {
+	return args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
+}
