@@ -1,0 +1,131 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// A Node is one member of a Cluster.
+type Node struct {
+	Name   string
+	Host   *Host
+	Config string // path
+	Socket string // path
+
+	binary string
+	proc   *Process
+}
+
+// Start starts the node's daemon; it must not be running.
+func (n *Node) Start() error {
+	if n.proc != nil && n.proc.Running() {
+		return fmt.Errorf("start %s: it runs already (pid %d)", n.Name, n.proc.Pid())
+	}
+	p, err := n.Host.Start(Command{Name: "quorate", Args: []string{n.binary, "run", "--config", n.Config}})
+	if err != nil {
+		return err
+	}
+	n.proc = p
+	return nil
+}
+
+// Process returns the node's daemon as it was started last; nil before Start.
+func (n *Node) Process() *Process { return n.proc }
+
+// ended says how the node's daemon ended, with the end of its log.
+func (n *Node) ended() error {
+	if n.proc == nil {
+		return fmt.Errorf("%s was not started", n.Name)
+	}
+	how := "exit code 0"
+	if err := n.proc.Wait(0); err != nil {
+		how = err.Error()
+	}
+	log, err := os.ReadFile(n.proc.Log)
+	if err != nil {
+		return fmt.Errorf("%s ended by itself (%s), and its log cannot be read: %w", n.Name, how, err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return fmt.Errorf("%s ended by itself (%s); the end of its log %s:\n%s",
+		n.Name, how, n.proc.Log, strings.Join(lines[max(0, len(lines)-6):], "\n"))
+}
+
+// Status asks the node's daemon what it sees.
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	var s Status
+	if n.proc == nil || !n.proc.Running() {
+		return s, fmt.Errorf("%s does not run", n.Name)
+	}
+	out, err := quorate(ctx, n.binary, "status", "--json", "--socket", n.Socket)
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(out, &s); err != nil {
+		return s, fmt.Errorf("read the status of %s: %w; it was: %s", n.Name, err, out)
+	}
+	return s, nil
+}
+
+// Status is the part of `quorate status --json` that outside tools rely on.
+type Status struct {
+	Cluster string         `json:"cluster"`
+	Node    string         `json:"node"`
+	Leader  string         `json:"leader"`
+	Quorum  bool           `json:"quorum"`
+	Members []StatusMember `json:"members"`
+	VIPs    []StatusVIP    `json:"vips"`
+}
+
+// StatusMember is one node as another sees it.
+type StatusMember struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Role    string `json:"role"`
+	Alive   bool   `json:"alive"`
+	Drained bool   `json:"drained"`
+}
+
+// StatusVIP is one group as a node sees it.
+type StatusVIP struct {
+	Name             string   `json:"name"`
+	Addresses        []string `json:"addresses"`
+	Owner            string   `json:"owner"`
+	Epoch            uint64   `json:"epoch"`
+	State            string   `json:"state"`
+	LeaseRemainingMS float64  `json:"lease_remaining_ms"`
+	VRRP             struct {
+		ID       int    `json:"id"`
+		State    string `json:"state"`
+		Priority int    `json:"priority"`
+	} `json:"vrrp"`
+}
+
+// Group returns the lab's group in a status.
+func (s Status) Group() (StatusVIP, bool) {
+	i := slices.IndexFunc(s.VIPs, func(v StatusVIP) bool { return v.Name == Group })
+	if i < 0 {
+		return StatusVIP{}, false
+	}
+	return s.VIPs[i], true
+}
+
+// quorate calls the command line and returns what it printed.
+func quorate(ctx context.Context, binary string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, args...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			out = append(out, exit.Stderr...)
+		}
+		return nil, fmt.Errorf("quorate %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return out, nil
+}
