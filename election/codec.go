@@ -13,6 +13,9 @@ import (
 // it, it still fits an Ethernet frame.
 const MaxDatagram = 1200
 
+// MaxVoters is the most voters that a cluster can have: an answer names them all.
+const MaxVoters = 32
+
 // Every datagram starts with the magic, the version of this format, its kind, the
 // cluster and the sender; numbers are big-endian, times are nanoseconds.
 const (
@@ -30,7 +33,7 @@ const (
 // Limits of the decoder: more than any real cluster has, and little enough that
 // no datagram makes it allocate much.
 const (
-	maxVoters = 32
+	maxVoters = MaxVoters
 	maxGroups = 512
 )
 
@@ -121,9 +124,11 @@ func appendStamp(b []byte, s Stamp) []byte {
 	return binary.BigEndian.AppendUint64(append(b, s.Boot[:]...), uint64(s.At))
 }
 
+// appendTimes writes durations within what the decoder takes: one that is out of
+// range must not make the whole datagram worthless.
 func appendTimes(b []byte, ds ...time.Duration) []byte {
 	for _, d := range ds {
-		b = binary.BigEndian.AppendUint64(b, uint64(d))
+		b = binary.BigEndian.AppendUint64(b, uint64(min(max(d, 0), maxDuration)))
 	}
 	return b
 }
@@ -300,8 +305,8 @@ func (d *decoder) renewal(s Sender) Renewal {
 	for range d.groups() {
 		r.Groups = append(r.Groups, GroupState{
 			Group: d.name(), Epoch: d.uint64(),
-			Phase: Phase(d.enum(byte(PhaseOpen), "phase")),
-			Unfit: Unfit(d.enum(byte(UnfitKernel), "reason")),
+			Phase: Phase(d.enum(byte(PhaseDark), "phase")),
+			Unfit: Unfit(d.enum(byte(UnfitClock), "reason")),
 			Since: d.duration(),
 		})
 	}

@@ -72,7 +72,16 @@ func (h *Hearing) Tick(now Instant) {
 		clear(h.lost)
 	}
 	h.ticked = now
+	for id, at := range h.heard {
+		if now.Sub(at) > forgetAfter {
+			delete(h.heard, id)
+			delete(h.reports, id)
+		}
+	}
 }
+
+// forgetAfter is for how long a node that is silent is still spoken of.
+const forgetAfter = time.Hour
 
 // Begin starts the listening anew: before this instant nothing could be heard, so
 // nobody was silent.

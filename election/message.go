@@ -48,6 +48,10 @@ const (
 	PhaseIdle          // not asked for; sent only to say that it cannot be held
 	PhaseWaiting       // asked for, not open
 	PhaseOpen          // held: the fence is open
+	// PhaseDark is about another node's group: its owner, whom the sender hears, has
+	// not opened it for so long. A leader that does not hear that owner itself would
+	// otherwise not know.
+	PhaseDark
 )
 
 // String names the phase.
@@ -59,6 +63,8 @@ func (p Phase) String() string {
 		return "waiting"
 	case PhaseOpen:
 		return "open"
+	case PhaseDark:
+		return "dark"
 	}
 	return fmt.Sprintf("phase(%d)", uint8(p))
 }
@@ -86,9 +92,10 @@ const (
 	UnfitConflict        // another host answers for an address
 	UnfitReleased        // an operator released it by hand
 	UnfitKernel          // the kernel refused the address or the fence
+	UnfitClock           // the clock is being slewed, or nobody can say
 )
 
-var unfitNames = [...]string{"", "no-device", "no-carrier", "address-conflict", "released-by-hand", "kernel-refused"}
+var unfitNames = [...]string{"", "no-device", "no-carrier", "address-conflict", "released-by-hand", "kernel-refused", "clock-slewed"}
 
 // String is the reason as logs and JSON have it; empty for zero.
 func (u Unfit) String() string {

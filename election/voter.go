@@ -1,6 +1,9 @@
 package election
 
 import (
+	"bytes"
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -91,6 +94,12 @@ func (v *Voter) ReadyAt() Instant { return v.readyAt }
 // waitedOut is rule (b): every note that an earlier life took has run out.
 func (v *Voter) waitedOut(now Instant) bool { return !now.Before(v.readyAt) }
 
+// ClockMended tells the voter that its clock was slewed until now. Notes that it
+// took or aged meanwhile may have run out too early, so it waits as after a restart.
+func (v *Voter) ClockMended(now Instant) {
+	v.readyAt = max(v.readyAt, now.Add(RestartWait(v.longest)))
+}
+
 // Longest is the longest lease and grace that may be confirmed without writing a
 // longer one to disk first.
 func (v *Voter) Longest() time.Duration { return v.longest }
@@ -120,7 +129,7 @@ func (v *Voter) Renewal(p Poll, r Renewal) (a Answer, need time.Duration) {
 			continue
 		}
 		ga := GroupAnswer{Group: g.Group, Epoch: g.Epoch}
-		ga.Blocked = v.blocked(p.Now, p.State, g.Group, r.From)
+		ga.Blocked = v.blocked(p.Now, p.State, g.Group, r)
 		ga.Verdict = v.verdict(p, r, g, cloned)
 		hold := r.Lease + r.Grace
 		if ga.Verdict == Confirmed && v.mustPersist(hold) {
@@ -179,13 +188,14 @@ func judgeEpoch(st *fsm.State, g GroupState, from fsm.InstanceID) Verdict {
 	return Confirmed
 }
 
-// blocked is how long the longest note of any other instance on any address of
-// the group still runs.
-func (v *Voter) blocked(now Instant, st *fsm.State, group string, from fsm.InstanceID) time.Duration {
+// blocked is how long the longest note of anyone else on any address of the group
+// still runs. The same instance on another boot is someone else: either it has
+// rebooted, and the wait is short, or its data directory was copied to another host.
+func (v *Voter) blocked(now Instant, st *fsm.State, group string, asks Renewal) time.Duration {
 	g, _ := st.Document.Group(group)
 	var longest time.Duration
 	for k, n := range v.notes {
-		if k.node != from && hasAddress(g, k.addr) {
+		if (k.node != asks.From || k.boot != asks.Stamp.Boot) && hasAddress(g, k.addr) {
 			longest = max(longest, n.until.Sub(now))
 		}
 	}
@@ -246,7 +256,11 @@ func (v *Voter) remember(now Instant, r Renewal, g GroupState) {
 // something or wrote a longer lease down. Only confirmations are returned; a
 // question older than the lease that it asks for is worth nothing any more.
 func (v *Voter) Again(p Poll) (replies []Reply, need time.Duration) {
-	for k, q := range v.behind {
+	keys := slices.SortedFunc(maps.Keys(v.behind), func(a, b groupKey) int {
+		return cmp.Or(cmp.Compare(a.group, b.group), bytes.Compare(a.node[:], b.node[:]))
+	})
+	for _, k := range keys {
+		q := v.behind[k]
 		delete(v.behind, k)
 		if p.Now.Sub(q.at) >= q.renewal.Lease {
 			continue

@@ -22,10 +22,10 @@ func removeLeft(cfg *config.Config) (removed []string, err error) {
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 
-	ours := map[netip.Addr]bool{}
+	var ours []netip.Addr
 	for _, g := range cfg.Document.Groups {
 		for _, p := range g.Addresses {
-			ours[p.Addr()] = true
+			ours = append(ours, p.Addr())
 		}
 	}
 	f, fenceErr := fence.Open(fence.Options{Tag: daemon.FenceTag(cfg.Cluster)})
@@ -35,66 +35,29 @@ func removeLeft(cfg *config.Config) (removed []string, err error) {
 	if f == nil {
 		// Without the fence the addresses are best gone all the same: nobody renews
 		// their lease.
-		removed, err = removeAddresses(k, ours)
-		return removed, errors.Join(err, fenceErr)
+		found, err := daemon.RemoveLeftovers(k, ours)
+		return describe(found), errors.Join(err, fenceErr)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	entries, err := shut(f)
+	found, guarded, err := daemon.ClearFence(f, k, ours...)
+	removed = describe(found)
 	if err != nil {
-		return nil, err
-	}
-	for _, a := range entries {
-		ours[a] = true
-	}
-	if removed, err = removeAddresses(k, ours); err != nil {
-		return removed, fmt.Errorf("%w; the fence stays shut for what is left", err)
-	}
-	for _, a := range entries {
-		if err := f.Delete(a); err != nil {
-			return removed, err
-		}
+		return removed, err
 	}
 	if err := f.Detach(); err != nil {
 		return removed, err
 	}
-	if len(entries) > 0 {
+	if len(guarded) > 0 {
 		removed = append(removed, "the fence")
 	}
 	return removed, nil
 }
 
-// shut shuts the fence for all addresses that it guards, and returns them.
-func shut(f *fence.Fence) ([]netip.Addr, error) {
-	entries, err := f.Entries()
-	if err != nil {
-		return nil, err
+func describe(found []kernel.Found) []string {
+	var out []string
+	for _, f := range found {
+		out = append(out, fmt.Sprintf("%s from %s", f.Prefix, f.Link))
 	}
-	var addrs []netip.Addr
-	for a := range entries {
-		if err := f.Set(a, 0); err != nil {
-			return nil, err
-		}
-		addrs = append(addrs, a)
-	}
-	return addrs, nil
-}
-
-// removeAddresses removes those of the addresses that have a lifetime, and returns
-// them when all are seen gone.
-func removeAddresses(k *kernel.Kernel, ours map[netip.Addr]bool) ([]string, error) {
-	found, err := k.Leftovers(func(a netip.Addr) bool { return ours[a] })
-	if err != nil {
-		return nil, err
-	}
-	var removed []string
-	var errs []error
-	for _, l := range found {
-		if err := k.RemoveAddress(l.Link, l.Prefix); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		removed = append(removed, fmt.Sprintf("%s from %s", l.Prefix, l.Link))
-	}
-	slices.Sort(removed)
-	return removed, errors.Join(errs...)
+	slices.Sort(out)
+	return out
 }

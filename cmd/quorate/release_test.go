@@ -173,23 +173,49 @@ func programs(t *testing.T) int {
 	return len(on)
 }
 
-// TestReleaseShutsFirst: where an address cannot be removed the fence stays shut.
-func TestReleaseShutsFirst(t *testing.T) {
+// TestReleaseKeepsTheFenceOfWhatStays: an address that somebody made permanent is
+// not ours to remove; its entry stays shut, and a person is told.
+func TestReleaseKeepsTheFenceOfWhatStays(t *testing.T) {
 	enterNetns(t)
 	f, err := fence.Open(fence.Options{Tag: daemon.FenceTag("prod")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	k, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
 	vip := netip.MustParseAddr("10.0.0.200")
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, err := netlink.ParseAddr("10.0.0.200/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.AddrAdd(lo, addr); err != nil {
+		t.Fatal(err)
+	}
 	if err := f.Set(vip, 1<<62); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := shut(f)
-	if err != nil || fmt.Sprint(entries) != "[10.0.0.200]" {
-		t.Fatal(entries, err)
+	_, guarded, err := daemon.ClearFence(f, k)
+	if err == nil || !strings.Contains(err.Error(), "ip addr del 10.0.0.200/32 dev lo") || fmt.Sprint(guarded) != "[10.0.0.200]" {
+		t.Fatalf("guarded %v, error %v", guarded, err)
 	}
 	if got, err := f.Entries(); err != nil || len(got) != 1 || got[vip] != 0 {
-		t.Errorf("entries %v, %v", got, err)
+		t.Fatalf("entries %v, %v: want one, shut", got, err)
+	}
+	if err := netlink.AddrDel(lo, addr); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := daemon.ClearFence(f, k); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Entries(); err != nil || len(got) != 0 {
+		t.Fatalf("entries %v, %v: want none", got, err)
 	}
 }

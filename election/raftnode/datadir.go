@@ -155,13 +155,13 @@ func (d *DataDir) LongestHold() time.Duration {
 	return d.longest
 }
 
-// SetLongestHold makes it durable; it returns when the disk has it. A voter calls
-// it before it first confirms a longer one, and with a shorter one only when no
-// note for a longer one runs.
+// SetLongestHold makes a longer one durable; it returns when the disk has it. A
+// voter calls it before it first confirms one of that length. A shorter one changes
+// nothing.
 func (d *DataDir) SetLongestHold(longest time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if longest == d.longest {
+	if longest <= d.longest {
 		return nil
 	}
 	if err := d.write(fileLongest, []byte(longest.String()+"\n")); err != nil {

@@ -89,14 +89,15 @@ type Config struct {
 // An Agent runs one node. Post, Status, Move, CheckJoin and Release may be called
 // from any goroutine.
 type Agent struct {
-	cfg   Config
-	core  *core.Core // the loop's alone
-	box   *mailbox
-	host  *worker
-	lan   *worker
-	tasks sync.WaitGroup
-	ctx   context.Context // of Run; proposals and probes end with it
-	done  bool
+	cfg     Config
+	core    *core.Core // the loop's alone
+	box     *mailbox
+	host    *worker
+	lan     *worker
+	tasks   sync.WaitGroup
+	ctx     context.Context  // of Run; proposals and probes end with it
+	clockAt election.Instant // when the clock's steering is to be read next
+	done    bool
 }
 
 // New returns an Agent; Run works.
@@ -133,13 +134,19 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		case <-a.box.ready:
 			for _, item := range a.box.take() {
+				if a.done {
+					break
+				}
+				a.readClock()
 				a.one(item)
 			}
 		case <-timer.C:
-			a.tick()
+			a.readClock()
+			a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
 		}
 		a.cfg.Beat()
-		timer.Reset(max(0, a.core.Wake().Sub(a.cfg.Now())))
+		wake := min(a.core.Wake(), a.clockAt)
+		timer.Reset(max(0, wake.Sub(a.cfg.Now())))
 	}
 	return nil
 }
@@ -154,8 +161,15 @@ func (a *Agent) one(item any) {
 	}
 }
 
-// tick reads how the clock is steered and lets the core do what is due.
-func (a *Agent) tick() {
+// readClock has the core know how the clock is steered before anything else that
+// happens: ten times in a lease, so that a slew at chrony's worst (8.3 %) shifts a
+// deadline by less than the 1 % that voters allow for before it is seen.
+func (a *Agent) readClock() {
+	now := a.cfg.Now()
+	if now.Before(a.clockAt) {
+		return
+	}
+	a.clockAt = now.Add(min(a.cfg.Core.Renew, a.cfg.Core.Lease/10))
 	r, err := a.cfg.Clock()
 	a.perform(a.core.Step(a.cfg.Now(), core.Clock{Reading: r, Err: err}))
 }

@@ -42,6 +42,10 @@ func (a *Agent) perform(effects []core.Effect) {
 			if !failed[e.Group] {
 				a.host.do(func() { a.bind(e) })
 			}
+		case core.Refresh:
+			if !failed[e.Group] {
+				a.host.do(func() { a.refresh(e) })
+			}
 		case core.Unbind:
 			if !failed[e.Group] {
 				a.host.do(func() { a.unbind(e) })
@@ -62,8 +66,6 @@ func (a *Agent) performOther(e core.Effect) {
 				a.cfg.Log.Error("cannot delete a fence entry; the address stays shut on this host", "address", addr, "error", err)
 			}
 		}
-	case core.Refresh:
-		a.host.do(func() { a.refresh(e) })
 	case core.Resolve:
 		a.host.do(func() { a.resolve(e) })
 	case core.Sweep:
@@ -185,6 +187,9 @@ func (a *Agent) refresh(e core.Refresh) {
 	}
 }
 
+// unbind reports when the addresses are gone and everything that was still to be
+// said for them has been said or dropped: the fence is shut until then, and what
+// left after it could follow the next owner's announcements.
 func (a *Agent) unbind(e core.Unbind) {
 	var errs []error
 	for _, p := range e.At {
@@ -192,7 +197,8 @@ func (a *Agent) unbind(e core.Unbind) {
 			errs = append(errs, err)
 		}
 	}
-	a.Post(core.Unbound{Group: e.Group, Gen: e.Gen, Err: errors.Join(errs...)})
+	gone := core.Unbound{Group: e.Group, Gen: e.Gen, Err: errors.Join(errs...)}
+	a.lan.do(func() { a.Post(gone) })
 }
 
 // sweepRetry is between attempts to remove what an earlier life left. Until it
@@ -217,7 +223,7 @@ func (a *Agent) sweep(e core.Sweep) {
 
 // resolve finds the device of each address, and listens there for other routers.
 func (a *Agent) resolve(e core.Resolve) {
-	placed := core.Placed{Group: e.Group.Name}
+	placed := core.Placed{Group: e.Group.Name, Gen: e.Gen}
 	for _, p := range e.Group.Addresses {
 		link, err := e.Group.Interface, error(nil)
 		if link == "" {

@@ -2,12 +2,10 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -23,6 +21,9 @@ import (
 // before anything else happens, its addresses removed, and only then forgotten.
 func (n *node) openFence() (err error) {
 	if n.cfg.Fence != config.BPF {
+		if err := n.dropFence(); err != nil {
+			return err
+		}
 		n.log.Warn("fence: lifetime. The kernel removes an address when its lifetime ends, in whole seconds and counted from when " +
 			"it handles the message: a process frozen at the wrong moment can show two owners. See docs/safety.md")
 		return nil
@@ -30,12 +31,12 @@ func (n *node) openFence() (err error) {
 	if n.fence, err = fence.Open(fence.Options{Tag: FenceTag(n.cfg.Cluster)}); err != nil {
 		return err
 	}
-	removed, err := ClearFence(n.fence, n.kernel)
+	removed, _, err := ClearFence(n.fence, n.kernel)
 	if err != nil {
 		return err
 	}
-	if len(removed) > 0 {
-		n.log.Warn("removed what an earlier life of the daemon left", "addresses", removed)
+	for _, r := range removed {
+		n.log.Warn("removed what an earlier life of the daemon left", "address", r.Prefix, "link", r.Link)
 	}
 	if _, err := n.fence.Cover(); err != nil {
 		return fmt.Errorf("put the fence on every device: %w", err)
@@ -55,31 +56,6 @@ func (n *node) detachFence() error {
 		return nil
 	}
 	return n.fence.Detach()
-}
-
-// ClearFence shuts every entry of the fence, removes those addresses from the
-// host, and forgets them. Nobody else may be using the fence.
-func ClearFence(f *fence.Fence, k *kernel.Kernel) (removed []netip.Addr, err error) {
-	entries, err := f.Entries()
-	if err != nil {
-		return nil, err
-	}
-	var addrs []netip.Addr
-	for a := range entries {
-		addrs = append(addrs, a)
-		if err := f.Set(a, 0); err != nil {
-			return nil, err
-		}
-	}
-	if removed, err = (host{k}).RemoveLeftovers(addrs); err != nil {
-		return nil, err
-	}
-	for _, a := range addrs {
-		if err := f.Delete(a); err != nil {
-			return removed, err
-		}
-	}
-	return removed, nil
 }
 
 func (n *node) fenceOf() agent.Fence {
@@ -113,19 +89,11 @@ func (h host) HasLink(name string) error {
 
 // RemoveLeftovers takes off the addresses of the list that have a finite lifetime.
 func (h host) RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err error) {
-	found, err := h.Leftovers(func(a netip.Addr) bool { return slices.Contains(addrs, a) })
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
+	found, err := RemoveLeftovers(h.Kernel, addrs)
 	for _, f := range found {
-		if err := h.RemoveAddress(f.Link, f.Prefix); err != nil {
-			errs = append(errs, err)
-			continue
-		}
 		removed = append(removed, f.Prefix.Addr())
 	}
-	return removed, errors.Join(errs...)
+	return removed, err
 }
 
 const (

@@ -254,6 +254,17 @@ type Found struct {
 // Leftovers returns the addresses on any device that match and have a finite
 // lifetime, as all that AddAddress makes have.
 func (k *Kernel) Leftovers(match func(netip.Addr) bool) ([]Found, error) {
+	return k.find(func(a address) bool { return !a.permanent && match(a.prefix.Addr()) })
+}
+
+// Permanent returns the addresses on any device that match and have no lifetime:
+// they belong to the host's own configuration, or somebody has taken one of ours
+// over by hand. Their Valid is zero.
+func (k *Kernel) Permanent(match func(netip.Addr) bool) ([]Found, error) {
+	return k.find(func(a address) bool { return a.permanent && match(a.prefix.Addr()) })
+}
+
+func (k *Kernel) find(match func(address) bool) ([]Found, error) {
 	links, err := k.links()
 	if err != nil {
 		return nil, err
@@ -264,7 +275,7 @@ func (k *Kernel) Leftovers(match func(netip.Addr) bool) ([]Found, error) {
 	}
 	var found []Found
 	for _, a := range have {
-		if l, ok := links[a.index]; ok && !a.permanent && match(a.prefix.Addr()) {
+		if l, ok := links[a.index]; ok && match(a) {
 			found = append(found, Found{l.Name, a.prefix, a.valid})
 		}
 	}

@@ -276,7 +276,7 @@ func (m *machine) perform(effects []Effect) {
 				return Probed{Group: e.Group, Gen: e.Gen, Addr: testAddr.Addr(), MAC: m.conflict}
 			})
 		case Resolve:
-			m.later(0, func() Event { return Placed{Group: e.Group.Name, At: []Place{{"eth0", testAddr}}} })
+			m.later(0, func() Event { return Placed{Group: e.Group.Name, Gen: e.Gen, At: []Place{{"eth0", testAddr}}} })
 		case Sweep:
 			m.later(0, func() Event { return Swept{} })
 		case WriteHold:

@@ -59,8 +59,8 @@ type Core struct {
 	lastCampaign election.Instant
 	campaignAt   election.Instant
 
-	swept    bool             // nothing of an earlier life is left
-	sweptAt  election.Instant // the instant at which that was so
+	swept    bool   // nothing of an earlier life is left
+	sweeping uint64 // the document's revision whose addresses are being looked for; 0: none
 	groups   map[string]*group
 	linkDown map[string]bool
 	peers    map[fsm.InstanceID]*peer
@@ -184,11 +184,15 @@ func (c *Core) tick() {
 	c.touchAll()
 	c.leaderDuties()
 	c.enrolSelf()
+	c.abdicate()
 }
 
 // Wake returns when Step next wants to be called without an event.
 func (c *Core) Wake() election.Instant {
 	at := c.nextTick
+	if c.askNow {
+		at = min(at, c.lastStamp+1)
+	}
 	for _, due := range []election.Instant{c.silenceAt, c.campaignAt, c.stop.due(c)} {
 		if due != 0 {
 			at = min(at, due)
@@ -274,35 +278,51 @@ func (c *Core) documentChanged() {
 			g.touched = true
 		}
 	}
-	var sweep []netip.Addr
 	for _, def := range c.state.Document.Groups {
 		g := c.groups[def.Name]
 		if g == nil {
-			g = newGroup(def, election.NewHolder(c.cfg.Boot, c.cfg.Started))
+			g = newGroup(def, election.NewHolder(c.cfg.Boot, c.cfg.Started), c.now)
 			c.groups[def.Name] = g
-			c.do(Resolve{Group: def})
+			c.resolve(g)
 		} else if !fsm.SameReach(g.def, def) {
 			c.changeReach(g, def)
 		} else {
 			g.def = def
 		}
 		g.gone, g.touched = false, true
+	}
+	if !c.swept && c.sweeping == 0 {
+		c.sweep()
+	}
+}
+
+// sweep has what an earlier life left removed, once: from when it is done this
+// process may hold addresses itself.
+func (c *Core) sweep() {
+	var addrs []netip.Addr
+	for _, def := range c.state.Document.Groups {
 		for _, p := range def.Addresses {
-			sweep = append(sweep, p.Addr())
+			addrs = append(addrs, p.Addr())
 		}
 	}
-	if !c.swept {
-		c.do(Sweep{Addrs: sweep})
-	}
+	c.sweeping = c.state.Document.Revision
+	c.do(Sweep{Addrs: addrs})
 }
 
 // sweptClean: from here on this process is the only one that ever held anything
 // on this host, so it says so to the voters.
 func (c *Core) sweptClean(ev Swept) {
-	c.swept, c.sweptAt = true, c.now
+	if c.swept {
+		return
+	}
 	if len(ev.Removed) > 0 {
 		c.say(Warn, "removed what an earlier life of the daemon left", "addresses", ev.Removed)
 	}
+	if c.sweeping != c.state.Document.Revision {
+		c.sweep() // the document has changed meanwhile
+		return
+	}
+	c.swept = true
 	for _, g := range c.sorted() {
 		g.touched = true
 		c.released(g)
@@ -310,7 +330,8 @@ func (c *Core) sweptClean(ev Swept) {
 }
 
 // clockRead keeps the node out of leases while its clock is slewed, or while nobody
-// can say whether it is.
+// can say whether it is. What it holds it lets go at once: the deadline in the fence
+// is measured by the same clock.
 func (c *Core) clockRead(ev Clock) {
 	err := ev.Err
 	if err == nil {
@@ -321,8 +342,13 @@ func (c *Core) clockRead(ev Clock) {
 		c.say(Error, "leases are suspended on this node", "reason", err.Error())
 	case err == nil && c.clock != nil:
 		c.say(Info, "the clock runs at its rate again")
+		c.voter.ClockMended(c.now)
 	}
+	changed := (err == nil) != (c.clock == nil)
 	c.clock = err
+	if changed {
+		c.fitnessChanged()
+	}
 }
 
 // covered: a device without the fence could answer for an address whose lease is

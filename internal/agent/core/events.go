@@ -36,6 +36,7 @@ type (
 	// error, that one has no device here.
 	Placed struct {
 		Group string
+		Gen   uint64
 		At    []Place
 		Err   error
 	}
@@ -200,7 +201,10 @@ type (
 		At    []Place
 	}
 	// Resolve finds the devices of a group's addresses, and listens for VRRP there.
-	Resolve struct{ Group fsm.Group }
+	Resolve struct {
+		Group fsm.Group
+		Gen   uint64
+	}
 	// Sweep removes what an earlier life of the daemon left of these addresses.
 	Sweep struct{ Addrs []netip.Addr }
 	// WriteHold writes the longest lease and grace confirmed to disk.

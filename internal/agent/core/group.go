@@ -44,6 +44,7 @@ type group struct {
 
 	at       []Place // devices of the addresses on this host
 	resolved bool
+	asked    uint64 // Resolve effects so far; older replies are void
 	// bound is where the addresses were put: what must be taken off, even if the
 	// devices have changed since.
 	bound []Place
@@ -86,8 +87,8 @@ const (
 	handOffTime = 10 * time.Second
 )
 
-func newGroup(def fsm.Group, h *election.Holder) *group {
-	return &group{def: def, holder: h, phase: idle}
+func newGroup(def fsm.Group, h *election.Holder, now election.Instant) *group {
+	return &group{def: def, holder: h, phase: idle, since: now}
 }
 
 // addrs returns the group's addresses.
@@ -133,7 +134,7 @@ func (c *Core) wants(g *group) (string, bool) {
 		return "starting", false
 	case g.stale == g.epoch:
 		return "stale", false
-	case c.stop.forced:
+	case c.stop.forced || c.stop.done:
 		return "shutdown", false
 	}
 	if u := c.unfit(g); u != 0 && u != election.UnfitConflict {
@@ -147,6 +148,8 @@ func (c *Core) unfit(g *group) election.Unfit {
 	switch {
 	case c.now.Before(c.handOff):
 		return election.UnfitReleased
+	case c.clock != nil:
+		return election.UnfitClock
 	case c.bare != nil:
 		return election.UnfitKernel
 	case !g.resolved:
@@ -229,6 +232,9 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 		}
 		return
 	}
+	if c.occupied(g) {
+		return
+	}
 	if !g.proven {
 		g.gen++
 		g.enter(probing, g.since)
@@ -236,6 +242,18 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 		return
 	}
 	c.openFence(g, deadline)
+}
+
+// occupied reports whether an address of the group is still on this host under
+// another group that it moved away from. That one's removal must not hit ours, nor
+// its forgetting of the fence.
+func (c *Core) occupied(g *group) bool {
+	for _, o := range c.groups {
+		if o != g && slices.ContainsFunc(o.bound, func(p Place) bool { return slices.Contains(g.addrs(), p.Prefix.Addr()) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // openFence writes the deadline, and then lets the address follow.
@@ -382,6 +400,7 @@ func (c *Core) unbound(ev Unbound) {
 	c.do(ClearFence{Group: g.def.Name, Addrs: addrsOf(g.bound)})
 	g.bound = nil
 	c.released(g)
+	c.touchAll()
 }
 
 func addrsOf(at []Place) []netip.Addr {
@@ -398,6 +417,7 @@ func (c *Core) released(g *group) {
 	g.enter(idle, c.now)
 	g.deadline, g.touched = 0, true
 	g.releasedAt, g.repeatUntil = c.now, c.now.Add(c.cfg.Lease)
+	c.lastStamp = max(c.lastStamp, c.now) // a question of the same instant would be void
 	g.holder.Released(c.now)
 	c.tellRelease(g)
 }
@@ -427,5 +447,11 @@ func (c *Core) fenceFailed(ev FenceFailed) {
 func (c *Core) changeReach(g *group, def fsm.Group) {
 	c.shut(g, fsm.ReasonDocument.String())
 	g.def, g.proven, g.resolved = def, false, false
-	c.do(Resolve{Group: def})
+	c.resolve(g)
+}
+
+// resolve asks for the devices of the group's addresses.
+func (c *Core) resolve(g *group) {
+	g.asked++
+	c.do(Resolve{Group: g.def, Gen: g.asked})
 }

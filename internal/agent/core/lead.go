@@ -14,11 +14,13 @@ import (
 // The observations are made by every node, so that a new leader need not begin by
 // waiting.
 type leading struct {
-	proposed map[string]election.Instant // by group: an Assign is under way since
-	opening  map[string]*opening
-	nonvoter map[fsm.InstanceID]bool // those that this leader gave the log to
-	changing bool                    // a change of the Raft configuration is under way
-	enrolled election.Instant        // when this node last proposed its own entry
+	proposed  map[string]election.Instant // by group: an Assign is under way since
+	opening   map[string]*opening
+	nonvoter  map[fsm.InstanceID]bool // those that this leader gave the log to
+	changing  bool                    // a change of the Raft configuration is under way
+	changeAt  election.Instant        // not another before
+	abdicated election.Instant        // when another was last asked to lead
+	enrolled  election.Instant        // when this node last proposed its own entry
 
 	setCommitted  election.Instant // since when the last voter set is known committed
 	termCommitted election.Instant // since when the first entry of our own term is
@@ -91,8 +93,8 @@ func (c *Core) voters(log election.VoterLog) {
 // leaderDuties is what the leader does when anything changed, and each tick.
 func (c *Core) leaderDuties() {
 	c.observeOpenings()
-	if !c.leader.Self || !c.state.Formed() || !c.hearing.MayJudge(c.now) {
-		return
+	if !c.leader.Self || !c.state.Formed() || !c.hearing.MayJudge(c.now) || !c.hearing.Quorum(c.now, c.log.Last) {
+		return // who hears no majority cannot commit, and may be the one who was away
 	}
 	for _, a := range fsm.Place(c.state, c.view()) {
 		if at, ok := c.lead.proposed[a.Group]; ok && c.now.Sub(at) < proposalPatience {
@@ -132,7 +134,7 @@ func (c *Core) nodeView(id fsm.InstanceID) fsm.NodeView {
 	for name, o := range c.lead.opening {
 		n.Failed[name] = o.failed[id]
 		if a := c.state.Assignments[name]; a.Owner == id && a.Epoch == o.epoch {
-			n.Overdue[name] = c.overdue(id, o)
+			n.Overdue[name] = c.overdue(name, id, o)
 		}
 	}
 	return n
@@ -209,10 +211,10 @@ func (c *Core) votersReady() bool {
 // overdue reports whether the owner should have opened the group by now: within
 // three leases, twice that after the first failure, and so on. It catches an owner
 // whose questions arrive and whose answers do not; the doubling keeps the group
-// from being passed round when nobody reaches a majority. Only an owner's own word
-// counts: one that this node alone does not hear may well be open.
-func (c *Core) overdue(owner fsm.InstanceID, o *opening) bool {
-	if c.lead.readySince == 0 || c.hearing.Silent(c.now, owner) {
+// from being passed round when nobody reaches a majority. An owner that this node
+// alone does not hear may well be open; then the word of those that hear it counts.
+func (c *Core) overdue(group string, owner fsm.InstanceID, o *opening) bool {
+	if c.lead.readySince == 0 {
 		return false
 	}
 	tries := 0
@@ -220,7 +222,22 @@ func (c *Core) overdue(owner fsm.InstanceID, o *opening) bool {
 		tries += n
 	}
 	patience := election.NotOpenLeases * c.cfg.Lease << min(tries, 6)
+	if c.hearing.Silent(c.now, owner) {
+		return c.toldDark(group, o.epoch) > patience
+	}
 	return c.now.Sub(max(o.from, c.lead.readySince)) > patience
+}
+
+// toldDark is for how long the group has been dark by the word of those that hear
+// its owner; zero if nobody says so.
+func (c *Core) toldDark(group string, epoch uint64) time.Duration {
+	var longest time.Duration
+	for id, p := range c.peers {
+		if d, said := p.dark[group]; said && d.Epoch == epoch && !c.hearing.Silent(c.now, id) {
+			longest = max(longest, d.Since)
+		}
+	}
+	return longest
 }
 
 // proposed: an entry was committed, or was not.
@@ -279,6 +296,9 @@ func (c *Core) CheckJoin(n fsm.Node) error {
 // addVoters makes every node that the cluster knows a voter: without a vote until
 // it has caught up, then one change of the voter set at a time, spaced.
 func (c *Core) addVoters() {
+	if len(c.log.Last.Voters) >= election.MaxVoters || c.now.Before(c.lead.changeAt) {
+		return
+	}
 	for _, n := range c.nodes() {
 		switch {
 		case c.log.Last.Has(n.ID):
@@ -305,7 +325,7 @@ func (c *Core) caughtUp(id fsm.InstanceID) bool {
 // mayChangeVoters is the spacing of membership changes (lease.md, V6).
 func (c *Core) mayChangeVoters() bool {
 	return c.log.LastCommitted && c.lead.setCommitted != 0 && c.lead.termCommitted != 0 &&
-		election.MayChangeVoters(c.now, c.lead.setCommitted, c.lead.termCommitted, c.state.Document.MaxHold)
+		election.MayChangeVoters(c.now, c.lead.setCommitted, c.lead.termCommitted, max(c.state.Document.MaxHold, c.voter.Longest()))
 }
 
 // joinAsked takes a node's request to belong to the cluster: once the cluster knows
@@ -319,6 +339,7 @@ func (c *Core) joinAsked(n fsm.Node) {
 func (c *Core) nonvoterAdded(ev NonvoterAdded) {
 	c.lead.changing = false
 	if ev.Err != nil {
+		c.lead.changeAt = c.now.Add(proposalPatience)
 		c.say(Warn, "the node could not be given the log; it is tried again", "node", ev.Node.Name, "error", ev.Err)
 		return
 	}
@@ -329,6 +350,7 @@ func (c *Core) nonvoterAdded(ev NonvoterAdded) {
 func (c *Core) voterAdded(ev VoterAdded) {
 	c.lead.changing = false
 	if ev.Err != nil {
+		c.lead.changeAt = c.now.Add(proposalPatience)
 		c.say(Warn, "the node could not be made a voter; it is tried again", "node", ev.Node.Name, "error", ev.Err)
 		return
 	}
@@ -387,7 +409,17 @@ func (c *Core) diskFailed(ev DiskFailed) {
 		return
 	}
 	c.say(Error, "the disk under data_dir does not take writes", "error", ev.Err)
-	if n, ok := c.successor(); ok && c.leader.Self {
+	c.abdicate()
+}
+
+// abdicate asks another to lead while this node's disk is of no use, again each
+// second until it has.
+func (c *Core) abdicate() {
+	if c.disk == nil || !c.leader.Self || c.now.Sub(c.lead.abdicated) < time.Second {
+		return
+	}
+	if n, ok := c.successor(); ok {
+		c.lead.abdicated = c.now
 		c.do(AskCampaign{Node: n})
 	}
 }

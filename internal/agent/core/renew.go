@@ -15,6 +15,7 @@ type peer struct {
 	health  election.Health
 	applied uint64
 	groups  map[string]heardGroup
+	dark    map[string]heardGroup // what it says of groups whose owner it hears waiting
 }
 
 // A heardGroup is another node's word on one group.
@@ -84,8 +85,27 @@ func (c *Core) groupStates() []election.GroupState {
 		if s.Phase != election.PhaseIdle || s.Unfit != 0 {
 			out = append(out, s)
 		}
+		if dark, ok := c.heardDark(g); ok {
+			out = append(out, dark)
+		}
 	}
 	return out
+}
+
+// heardDark is what this node tells of a group whose owner it hears and that has
+// not been open for a lease.
+func (c *Core) heardDark(g *group) (election.GroupState, bool) {
+	owner := c.state.Assignments[g.def.Name].Owner
+	p := c.peers[owner]
+	if p == nil || c.hearing.Silent(c.now, owner) {
+		return election.GroupState{}, false
+	}
+	heard := p.groups[g.def.Name]
+	since := heard.Since + c.now.Sub(heard.at)
+	if heard.Phase != election.PhaseWaiting || heard.Epoch != g.epoch || since < c.cfg.Lease {
+		return election.GroupState{}, false
+	}
+	return election.GroupState{Group: g.def.Name, Epoch: g.epoch, Phase: election.PhaseDark, Since: since}, true
 }
 
 // datagram takes a lease datagram from another node of this cluster.
@@ -128,11 +148,15 @@ func (c *Core) heardRenewal(r election.Renewal) {
 		if p.stamp.NewerThan(r.Stamp) {
 			return // late: nothing in it is worth anything any more
 		}
-		p.stamp, p.groups = r.Stamp, map[string]heardGroup{}
+		p.stamp, p.groups, p.dark = r.Stamp, map[string]heardGroup{}, map[string]heardGroup{}
 	}
 	p.health, p.applied = r.Health, r.Applied
 	c.hearing.Reported(c.now, r.From, r.Hears)
 	for _, g := range r.Groups {
+		if g.Phase == election.PhaseDark {
+			p.dark[g.Group] = heardGroup{g, c.now}
+			continue
+		}
 		p.groups[g.Group] = heardGroup{g, c.now}
 		c.heardOpen(r.From, g)
 	}
@@ -232,9 +256,10 @@ func (c *Core) complain(g *group, a election.Answer, ga election.GroupAnswer) {
 	}
 }
 
-// writeHold has a longer hold written down, once.
+// writeHold has a longer hold written down, one at a time; a still longer one that
+// is needed meanwhile is asked for again when this one is done.
 func (c *Core) writeHold(need time.Duration) {
-	if need > c.writing {
+	if need > 0 && c.writing == 0 {
 		c.writing = need
 		c.do(WriteHold{Hold: need})
 	}
@@ -301,8 +326,8 @@ func (c *Core) probed(ev Probed) {
 // placed: the devices of the group on this host.
 func (c *Core) placed(ev Placed) {
 	g := c.groups[ev.Group]
-	if g == nil {
-		return
+	if g == nil || ev.Gen != g.asked {
+		return // for an older version of the group
 	}
 	g.touched = true
 	if ev.Err != nil {
@@ -327,7 +352,7 @@ func (c *Core) link(ev Link) {
 	c.linkDown[ev.Name] = !ev.OK
 	for _, g := range c.sorted() {
 		if !g.resolved {
-			c.do(Resolve{Group: g.def})
+			c.resolve(g)
 		}
 	}
 	c.fitnessChanged()
