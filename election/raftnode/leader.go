@@ -91,7 +91,10 @@ func (n *Node) openTerm(r *raft.Raft, term uint64, kick chan<- struct{}) {
 	future := r.Apply(data, leadEnqueue) // returns when it is in line
 	n.led.Store(term)
 	n.opening.Go(func() {
-		if err := future.Error(); err != nil && n.led.CompareAndSwap(term, 0) {
+		err := future.Error()
+		if err == nil {
+			n.tellCommitted(future.Index(), term)
+		} else if n.led.CompareAndSwap(term, 0) {
 			select {
 			case kick <- struct{}{}: // look again: if still leading, try again
 			default:

@@ -31,8 +31,8 @@ const (
 	electionTimeout  = 500 * time.Millisecond
 	leaderLease      = 500 * time.Millisecond // nothing of ours rests on it
 	// The commit timeout is how often a leader tells its commit index when nothing
-	// else is sent: a follower sees a commit up to twice that late.
-	defaultCommitTimeout = 5 * time.Millisecond
+	// else is sent. Commits are told by tellCommitted; this is for what it loses.
+	defaultCommitTimeout = 50 * time.Millisecond
 	rpcTimeout           = 500 * time.Millisecond
 	// One connection each for heartbeats, entries and votes.
 	maxPool = 3
@@ -84,7 +84,7 @@ type Config struct {
 	Sink   Sink
 	Log    *slog.Logger
 	// CommitTimeout is how often an idle leader tells its commit index, at least 1 ms;
-	// zero: 5 ms. A follower sees a commit up to twice that late.
+	// zero: 50 ms. Followers are told of each commit besides.
 	CommitTimeout time.Duration
 	// DiskStall is how long a write may take before the disk counts as stalled;
 	// zero: 1 s.
@@ -101,7 +101,7 @@ type Node struct {
 	fatal   chan error // what stops Run, capacity 1
 
 	raft    atomic.Pointer[raft.Raft]
-	trans   voteTransport
+	trans   patient
 	ran     atomic.Bool
 	led     atomic.Uint64  // the term whose first command this node proposed
 	opening sync.WaitGroup // those first commands, on their way

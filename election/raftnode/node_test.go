@@ -22,6 +22,7 @@ func bubble(t *testing.T, n int, f func(*testing.T, *lan)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLAN(t, n)
+		defer time.Sleep(time.Minute) // what is still on its way gives up
 		defer l.stopAll()
 		f(t, l)
 	})
@@ -58,6 +59,25 @@ func TestCommandsReachEveryNode(t *testing.T) {
 		}
 		if s := h.Stats(); s.State != "leader" || len(s.Members) != 3 || !s.Members[2].Voter || s.CommitIndex == 0 {
 			t.Errorf("stats of the leader: %+v", s)
+		}
+	})
+}
+
+// A follower learns of a commit at once, not with the leader's next message, which
+// an idle leader sends each 50 to 100 ms.
+func TestFollowersLearnOfACommitAtOnce(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, l *lan) {
+		l.form()
+		h := l.hosts[0]
+		for i := range 10 {
+			time.Sleep(time.Second)
+			began := time.Now()
+			l.propose(h, assign(h, l.hosts[i%3].self.ID))
+			index := h.AppliedIndex()
+			l.everywhere("applied", func(h *host) bool { return h.AppliedIndex() >= index })
+			if took := time.Since(began); took > 10*time.Millisecond {
+				t.Fatalf("applied everywhere after %v", took)
+			}
 		}
 	})
 }
