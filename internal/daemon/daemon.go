@@ -194,7 +194,7 @@ func (n *node) openCluster(key peerlink.Key) (err error) {
 	}
 	n.former = raftnode.NewFormer(raftnode.FormerConfig{
 		Node: n.raft, Cluster: n.cfg.Cluster, Peers: n.cfg.Peers, Document: n.cfg.Document,
-		Ask: peers{n}, Log: n.log, Progress: n.note.set,
+		Ask: peers{n}, Log: n.log, Progress: n.formation,
 	})
 	return nil
 }

@@ -232,6 +232,18 @@ func (h handlers) Join(ctx context.Context, _ fsm.InstanceID, node fsm.Node) err
 	return h.n.agent.Join(ctx, node)
 }
 
+// formation takes note of how the node gets on towards a cluster, and tells the
+// others once it belongs to one.
+func (n *node) formation(f election.Formation) {
+	n.note.set(f)
+	if f.Step != election.StepDone {
+		return
+	}
+	if err := n.gossip.UpdateMeta(n.meta()); err != nil {
+		n.log.Warn("cannot tell the other nodes what this one is", "error", err)
+	}
+}
+
 // A formationNote is the last word on how a node without a cluster gets on.
 type formationNote struct {
 	mu sync.Mutex

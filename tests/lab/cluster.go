@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,9 @@ type ClusterOptions struct {
 	// cluster, once it is formed.
 	Keepalived bool
 	// Inside gives the lab a second probe, for [Lab.Partition] to put beside a node.
-	Inside bool
+	Inside    bool
+	Interval  time.Duration // of VRRP adverts; 0: 1 s
+	OwnMounts bool          // each daemon in a mount namespace of its own, see [Command]
 }
 
 // A Cluster is quorate on hosts n1, n2, …, with a judge, a client and perhaps a
@@ -59,24 +62,16 @@ type Cluster struct {
 	Watches    map[string]*VRRPWatch // by host
 
 	opt    ClusterOptions
-	router *Host // keepalived's
+	key    string // path of the cluster's key
+	router *Host  // keepalived's
 }
 
 // StartCluster makes the hosts in l, starts the observers and the nodes, and waits
 // until the cluster is formed. What it made goes with l.
 func StartCluster(ctx context.Context, l *Lab, opt ClusterOptions) (*Cluster, error) {
-	if opt.Nodes == 0 {
-		opt.Nodes = 3
-	}
-	if opt.Lease == 0 {
-		opt.Lease = 250 * time.Millisecond
-	}
-	c := &Cluster{Lab: l, opt: opt, Watches: map[string]*VRRPWatch{}}
-	if err := c.prepare(ctx); err != nil {
-		return nil, fmt.Errorf("prepare the cluster: %w", err)
-	}
-	if err := c.observe(); err != nil {
-		return nil, fmt.Errorf("start the observers: %w", err)
+	c, err := NewCluster(ctx, l, opt)
+	if err != nil {
+		return nil, err
 	}
 	for _, n := range c.Nodes {
 		if err := n.Start(); err != nil {
@@ -94,35 +89,59 @@ func StartCluster(ctx context.Context, l *Lab, opt ClusterOptions) (*Cluster, er
 	return c, nil
 }
 
+// NewCluster makes the hosts in l and starts the observers. The nodes are not started
+// yet: see [Node.Start] and [Cluster.WaitHealthy].
+func NewCluster(ctx context.Context, l *Lab, opt ClusterOptions) (*Cluster, error) {
+	opt.Nodes = cmp.Or(opt.Nodes, 3)
+	opt.Lease = cmp.Or(opt.Lease, 250*time.Millisecond)
+	opt.Interval = cmp.Or(opt.Interval, time.Second)
+	c := &Cluster{Lab: l, opt: opt, Watches: map[string]*VRRPWatch{}}
+	if err := c.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("prepare the cluster: %w", err)
+	}
+	if err := c.observe(); err != nil {
+		return nil, fmt.Errorf("start the observers: %w", err)
+	}
+	return c, nil
+}
+
 // prepare makes the nodes' hosts, key and configurations.
 func (c *Cluster) prepare(ctx context.Context) error {
-	key := filepath.Join(c.Lab.dir, "cluster.key")
-	if _, err := quorate(ctx, c.opt.Binary, "keygen", "--out", key); err != nil {
+	c.key = filepath.Join(c.Lab.dir, "cluster.key")
+	if _, err := quorate(ctx, c.opt.Binary, "keygen", "--out", c.key); err != nil {
 		return err
 	}
 	for i := range c.opt.Nodes {
-		name := fmt.Sprintf("n%d", i+1)
-		h, err := c.Lab.AddHost(name, i+1)
+		n, err := c.makeNode(fmt.Sprintf("n%d", i+1), i+1)
 		if err != nil {
 			return err
-		}
-		n := &Node{
-			Name: name, Host: h, binary: c.opt.Binary,
-			Config: filepath.Join(c.Lab.dir, name+".yaml"), Socket: filepath.Join(c.Lab.dir, name+".sock"),
-		}
-		data := filepath.Join(c.Lab.dir, name)
-		if err := os.Mkdir(data, 0o700); err != nil {
-			return fmt.Errorf("make the data directory of %s: %w", name, err)
-		}
-		if err := os.WriteFile(n.Config, []byte(c.config(n, key, data)), 0o644); err != nil {
-			return fmt.Errorf("write the configuration of %s: %w", name, err)
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
 	return nil
 }
 
-func (c *Cluster) config(n *Node, key, data string) string {
+// makeNode makes host number i, a data directory and a configuration for a node.
+func (c *Cluster) makeNode(name string, i int) (*Node, error) {
+	h, err := c.Lab.AddHost(name, i)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		Name: name, Host: h, binary: c.opt.Binary, ownMounts: c.opt.OwnMounts,
+		Config: filepath.Join(c.Lab.dir, name+".yaml"), Socket: filepath.Join(c.Lab.dir, name+".sock"),
+		Data: filepath.Join(c.Lab.dir, name),
+	}
+	if err := os.Mkdir(n.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory of %s: %w", name, err)
+	}
+	if err := os.WriteFile(n.Config, []byte(c.config(n)), 0o644); err != nil {
+		return nil, fmt.Errorf("write the configuration of %s: %w", name, err)
+	}
+	return n, nil
+}
+
+func (c *Cluster) config(n *Node) string {
 	var peers []string
 	for i := range c.opt.Nodes {
 		peers = append(peers, fmt.Sprintf("10.0.0.%d:7950", i+1))
@@ -147,9 +166,9 @@ vips:
   %s:
     addresses: [%s]
     interface: eth0
-    vrrp: {id: %d, priority: 254, interval: 1s}
-`, n.Name, n.Host.IPv4, strings.Join(peers, ", "), key, data, c.opt.Lease, fence, n.Socket,
-		Group, strings.Join(vips, ", "), VRID)
+    vrrp: {id: %d, priority: 254, interval: %v}
+`, n.Name, n.Host.IPv4, strings.Join(peers, ", "), c.key, n.Data, c.opt.Lease, fence, n.Socket,
+		Group, strings.Join(vips, ", "), VRID, c.opt.Interval)
 }
 
 func (c *Cluster) vips() []netip.Prefix {
@@ -287,7 +306,7 @@ func (c *Cluster) healthy(ctx context.Context) error {
 			return err
 		}
 		tr := p.recent(from)
-		if got := Owners(tr.Answers, from, now); len(got) != 1 || got[0] != owner.Name {
+		if got := Owners(tr.Answers, from, now); len(got) != 1 || got[0] != owner.Host.Name {
 			return fmt.Errorf("%s is owner, and in the last %v %v answered for %s", owner.Name, stableFor, got, tr.Target)
 		}
 		if gap := Outage(tr.Answers, from, now); gap.Length() > stableGap {

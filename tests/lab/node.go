@@ -17,9 +17,11 @@ type Node struct {
 	Host   *Host
 	Config string // path
 	Socket string // path
+	Data   string // path of its data_dir
 
-	binary string
-	proc   *Process
+	binary    string
+	ownMounts bool
+	proc      *Process
 }
 
 // Start starts the node's daemon; it must not be running.
@@ -27,7 +29,9 @@ func (n *Node) Start() error {
 	if n.proc != nil && n.proc.Running() {
 		return fmt.Errorf("start %s: it runs already (pid %d)", n.Name, n.proc.Pid())
 	}
-	p, err := n.Host.Start(Command{Name: "quorate", Args: []string{n.binary, "run", "--config", n.Config}})
+	p, err := n.Host.Start(Command{
+		Name: "quorate", Args: []string{n.binary, "run", "--config", n.Config}, OwnMounts: n.ownMounts,
+	})
 	if err != nil {
 		return err
 	}
@@ -74,12 +78,15 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 
 // Status is the part of `quorate status --json` that outside tools rely on.
 type Status struct {
-	Cluster string         `json:"cluster"`
-	Node    string         `json:"node"`
-	Leader  string         `json:"leader"`
-	Quorum  bool           `json:"quorum"`
-	Members []StatusMember `json:"members"`
-	VIPs    []StatusVIP    `json:"vips"`
+	Cluster   string         `json:"cluster"`
+	ClusterID string         `json:"cluster_id"` // empty until formed
+	Node      string         `json:"node"`
+	Leader    string         `json:"leader"`
+	Quorum    bool           `json:"quorum"`
+	State     string         `json:"state"`
+	Problems  []string       `json:"problems"`
+	Members   []StatusMember `json:"members"`
+	VIPs      []StatusVIP    `json:"vips"`
 }
 
 // StatusMember is one node as another sees it.
@@ -87,6 +94,7 @@ type StatusMember struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
 	Role    string `json:"role"`
+	Voter   bool   `json:"voter"`
 	Alive   bool   `json:"alive"`
 	Drained bool   `json:"drained"`
 }
@@ -99,6 +107,7 @@ type StatusVIP struct {
 	Epoch            uint64   `json:"epoch"`
 	State            string   `json:"state"`
 	LeaseRemainingMS float64  `json:"lease_remaining_ms"`
+	Problem          string   `json:"problem"`
 	VRRP             struct {
 		ID       int    `json:"id"`
 		State    string `json:"state"`

@@ -30,39 +30,22 @@ type cluster struct {
 	term  uint64
 	lead  int // index of the leader; -1: none
 	// reach says whether a datagram from one host gets to another.
-	reach func(from, to int) bool
-	// served is when the address was last answered for, and by whom.
-	overlaps []string
-	outages  []time.Duration
-	lostAt   time.Duration
-	served   int // host that answers; -1: none
-	trace    []string
+	reach    func(from, to int) bool
+	trouble  trouble
 	withheld *machine // the log does not reach it
+	watch    watch
 }
 
-// A machine is one host: a kernel that always runs, and a process that may not.
-type machine struct {
-	c        *cluster
-	i        int
-	core     *Core
-	node     fsm.Node
-	offset   time.Duration
-	drift    float64
-	alive    bool // the process exists
-	frozen   bool
-	pending  []Event // what came while it was frozen
-	life     int
-	state    *fsm.State
-	applied  int
-	longest  time.Duration
-	fence    map[netip.Addr]election.Instant
-	addrs    map[netip.Addr]bool
-	wakes    int
-	done     bool
-	conflict string
-	bindErr  error
-	sent     []Effect // announcements and adverts
-	changes  []Effect // of the Raft configuration
+// A trouble is how badly the surroundings behave, as chances from 0 to 1. The zero
+// value is a quiet day.
+type trouble struct {
+	loss, dup, late float64       // of a datagram
+	latest          time.Duration // how late a late one may come
+	slow            float64       // of a job of the host or LAN worker: up to 600 ms
+	unbindFails     float64
+	bindFails       float64
+	fenceFails      float64
+	lag             float64 // that a node applies only a part of what it could
 }
 
 type moment struct {
@@ -91,7 +74,11 @@ const (
 	testRenew = 83 * time.Millisecond
 )
 
-var testAddr = netip.MustParsePrefix("10.0.0.200/24")
+var (
+	testAddr  = netip.MustParsePrefix("10.0.0.200/24")
+	otherAddr = netip.MustParsePrefix("10.0.0.201/24")
+	testAddrs = []netip.Prefix{testAddr, otherAddr} // all that any document here names
+)
 
 func testDocument() fsm.Document {
 	return fsm.Document{MaxHold: 5 * time.Second, Groups: []fsm.Group{{
@@ -101,7 +88,7 @@ func testDocument() fsm.Document {
 }
 
 func newCluster(t *testing.T, n int, seed uint64) *cluster {
-	c := &cluster{t: t, rng: rand.New(rand.NewPCG(seed, 1)), lead: -1, served: -1,
+	c := &cluster{t: t, rng: rand.New(rand.NewPCG(seed, 1)), lead: -1, watch: watch{served: -1},
 		reach: func(int, int) bool { return true }}
 	var nodes []fsm.Node
 	for i := range n {
@@ -110,10 +97,7 @@ func newCluster(t *testing.T, n int, seed uint64) *cluster {
 			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), 7950)})
 	}
 	for i := range n {
-		m := &machine{c: c, i: i, node: nodes[i], offset: time.Duration(c.rng.Int64N(int64(time.Hour))),
-			drift: 1 + (c.rng.Float64()-0.5)*0.008,
-			fence: map[netip.Addr]election.Instant{}, addrs: map[netip.Addr]bool{}}
-		c.hosts = append(c.hosts, m)
+		c.hosts = append(c.hosts, newMachine(c, i, nodes[i]))
 	}
 	c.term = 1
 	c.append(fsm.Command{Form: &fsm.Form{Cluster: fsm.ClusterID{9}, Name: "test", Nodes: nodes, Document: testDocument()}})
@@ -133,6 +117,10 @@ func (c *cluster) jitter(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(c.rng.Int64N(int64(hi-lo)))
 }
 
+// chance is true with the given probability. Nothing is drawn for zero, so that
+// quiet runs do not depend on which troubles exist.
+func (c *cluster) chance(p float64) bool { return p > 0 && c.rng.Float64() < p }
+
 // run lets d of true time pass.
 func (c *cluster) run(d time.Duration) {
 	end := c.now + d
@@ -146,186 +134,32 @@ func (c *cluster) run(d time.Duration) {
 	c.check()
 }
 
-// check looks at every kernel: who answers for the address at this moment?
-func (c *cluster) check() {
-	var who []int
-	for i, m := range c.hosts {
-		if m.answers() {
-			who = append(who, i)
-		}
-	}
-	if len(who) > 1 {
-		c.overlaps = append(c.overlaps, fmt.Sprintf("%s: hosts %v answer", c.now, who))
-	}
-	switch {
-	case len(who) == 0 && c.served >= 0:
-		c.lostAt = c.now
-		c.served = -1
-	case len(who) > 0 && c.served < 0:
-		if c.lostAt > 0 {
-			c.outages = append(c.outages, c.now-c.lostAt)
-		}
-		c.served = who[0]
-	case len(who) > 0:
-		c.served = who[0]
-	}
-}
-
-func (m *machine) answers() bool {
-	a := testAddr.Addr()
-	if !m.addrs[a] {
-		return false
-	}
-	until, fenced := m.fence[a]
-	return !fenced || m.clock().Before(until)
-}
-
-func (m *machine) clock() election.Instant {
-	return election.Instant(m.offset + time.Duration(float64(m.c.now)*m.drift))
-}
-
-func (m *machine) start() {
-	m.life++
-	m.alive, m.frozen, m.done, m.pending = true, false, false, nil
-	m.applied, m.state = 0, &fsm.State{}
-	for a := range m.fence { // what the daemon does before it starts
-		m.fence[a] = 0
-		delete(m.addrs, a)
-		delete(m.fence, a)
-	}
-	m.core = New(Config{
-		Self: m.node, Boot: election.BootID{byte(m.i)}, Started: m.clock(),
-		Lease: testLease, Renew: testRenew, Grace: election.GraceBPF, Longest: m.longest,
-		AtStart: election.LogAtStart{LastCommand: uint64(len(m.c.log)), LastTerm: m.c.term},
-	})
-	var voters []fsm.InstanceID
-	for _, h := range m.c.hosts {
-		voters = append(voters, h.node.ID)
-	}
-	m.event(Voters{Log: election.VoterLog{Last: election.VoterSet{Term: 1, Index: 1, Voters: voters}, LastCommitted: true}})
-	m.catchUp()
-}
-
-// event gives the core an event, now or when it thaws.
-func (m *machine) event(ev Event) {
-	if !m.alive {
-		return
-	}
-	if m.frozen {
-		m.pending = append(m.pending, ev)
-		return
-	}
-	m.perform(m.core.Step(m.clock(), ev))
-	m.sleep()
-}
-
-// sleep wakes the core when it wants.
-func (m *machine) sleep() {
-	m.wakes++
-	mine, life := m.wakes, m.life
-	wait := time.Duration(float64(m.core.Wake().Sub(m.clock()))/m.drift) + 50*time.Microsecond
-	m.c.after(max(wait, 10*time.Microsecond), func() {
-		if m.wakes == mine && m.life == life {
-			m.event(Woke{})
-		}
-	})
-}
-
-// later reports an event of this life after a while.
-func (m *machine) later(d time.Duration, f func() Event) {
-	life := m.life
-	m.c.after(d, func() {
-		if m.life == life && m.alive {
-			m.event(f())
-		}
-	})
-}
-
-func (m *machine) perform(effects []Effect) {
-	for _, e := range effects {
-		switch e := e.(type) {
-		case Send:
-			m.send(e)
-		case SetFence:
-			for _, a := range e.Addrs {
-				m.fence[a] = e.Until
-			}
-		case ClearFence:
-			for _, a := range e.Addrs {
-				delete(m.fence, a)
-			}
-		case Bind:
-			m.later(500*time.Microsecond, func() Event {
-				if m.bindErr != nil {
-					return Bound{Group: e.Group, Gen: e.Gen, Err: m.bindErr}
-				}
-				for _, p := range e.At {
-					m.addrs[p.Prefix.Addr()] = true
-				}
-				return Bound{Group: e.Group, Gen: e.Gen}
-			})
-		case Unbind:
-			m.later(500*time.Microsecond, func() Event {
-				for _, p := range e.At {
-					delete(m.addrs, p.Prefix.Addr())
-				}
-				return Unbound{Group: e.Group, Gen: e.Gen}
-			})
-		case Probe:
-			m.later(300*time.Millisecond, func() Event {
-				return Probed{Group: e.Group, Gen: e.Gen, Addr: testAddr.Addr(), MAC: m.conflict}
-			})
-		case Resolve:
-			m.later(0, func() Event { return Placed{Group: e.Group.Name, Gen: e.Gen, At: []Place{{"eth0", testAddr}}} })
-		case Sweep:
-			m.later(0, func() Event { return Swept{} })
-		case WriteHold:
-			m.longest = max(m.longest, e.Hold)
-			m.later(time.Millisecond, func() Event { return HoldWritten{Hold: e.Hold} })
-		case Propose:
-			m.propose(e.Command)
-		case Campaign:
-			m.c.after(m.c.jitter(8*time.Millisecond, 20*time.Millisecond), func() { m.c.elect(m.i) })
-		case AskCampaign:
-			to := m.c.index(e.Node.ID)
-			m.c.after(m.c.jitter(8*time.Millisecond, 20*time.Millisecond), func() { m.c.elect(to) })
-		case AddNonvoter:
-			m.changes = append(m.changes, e)
-			m.later(5*time.Millisecond, func() Event { return NonvoterAdded{Node: e.Node} })
-		case AddVoter:
-			m.changes = append(m.changes, e)
-			m.later(5*time.Millisecond, func() Event { return VoterAdded{Node: e.Node} })
-		case Announce, Advertise:
-			m.sent = append(m.sent, e)
-		case Log:
-			m.c.trace = append(m.c.trace, fmt.Sprintf("%v n%d %s %v", m.c.now, m.i+1, e.Text, e.Args))
-		case Done:
-			m.done, m.alive = true, false
-		}
-	}
-}
-
 func (c *cluster) index(id fsm.InstanceID) int {
 	return slices.IndexFunc(c.hosts, func(m *machine) bool { return m.node.ID == id })
 }
 
-func (m *machine) send(e Send) {
-	for _, to := range e.To {
-		at := slices.IndexFunc(m.c.hosts, func(h *machine) bool { return h.node.Address == to })
-		if at < 0 {
-			continue // a node that the test only talks about
+// deliver takes a datagram from one host to another, as well as the network does.
+func (c *cluster) deliver(from, to *machine, datagram []byte) {
+	if !c.reach(from.i, to.i) {
+		return
+	}
+	msg, err := election.Decode(datagram)
+	if err != nil {
+		c.t.Fatalf("own datagram: %v", err)
+	}
+	if c.chance(c.trouble.loss) {
+		return
+	}
+	copies := 1
+	if c.chance(c.trouble.dup) {
+		copies = 2
+	}
+	for range copies {
+		delay := c.jitter(100*time.Microsecond, time.Millisecond)
+		if c.chance(c.trouble.late) {
+			delay = c.jitter(time.Millisecond, c.trouble.latest)
 		}
-		h := m.c.hosts[at]
-		for _, d := range e.Datagrams {
-			if !m.c.reach(m.i, h.i) {
-				continue
-			}
-			msg, err := election.Decode(d)
-			if err != nil {
-				m.c.t.Fatalf("own datagram: %v", err)
-			}
-			m.c.after(m.c.jitter(100*time.Microsecond, time.Millisecond), func() { h.event(Datagram{Message: msg}) })
-		}
+		c.after(delay, func() { to.event(Datagram{Message: msg}) })
 	}
 }
 
@@ -345,6 +179,9 @@ func (c *cluster) majority(from int) bool {
 	return n > len(c.hosts)/2
 }
 
+// leads reports whether there is a leader that can commit.
+func (c *cluster) leads() bool { return c.lead >= 0 && c.up(c.lead, c.lead) && c.majority(c.lead) }
+
 // elect makes a host the leader if a majority can be had.
 func (c *cluster) elect(i int) {
 	if !c.up(i, i) || !c.majority(i) {
@@ -358,6 +195,41 @@ func (c *cluster) elect(i int) {
 		}
 	}
 	c.commit(i, fsm.Command{Lead: &fsm.Lead{Node: c.hosts[i].node.ID}}, nil)
+}
+
+// electSoon is a campaign, with the time that one takes.
+func (c *cluster) electSoon(i int) {
+	c.after(c.jitter(8*time.Millisecond, 20*time.Millisecond), func() { c.elect(i) })
+}
+
+// keepElecting is Raft's own election timeout and its repeated sending of the log,
+// for runs in which messages and leaders get lost in any way.
+func (c *cluster) keepElecting() {
+	c.after(c.jitter(300*time.Millisecond, 700*time.Millisecond), func() {
+		if c.leads() {
+			c.remind()
+		} else {
+			if c.lead >= 0 {
+				c.hosts[c.lead].event(Leader{})
+			}
+			c.elect(c.rng.IntN(len(c.hosts)))
+		}
+		c.keepElecting()
+	})
+}
+
+// remind brings those in the leader's reach up to date.
+func (c *cluster) remind() {
+	lead := c.hosts[c.lead]
+	for i, h := range c.hosts {
+		if !c.up(c.lead, i) {
+			continue
+		}
+		if h.core.leader.ID != lead.node.ID {
+			h.event(Leader{ID: lead.node.ID, Self: h == lead, Term: c.term})
+		}
+		h.catchUp()
+	}
 }
 
 func (c *cluster) append(cmd fsm.Command) {
@@ -374,6 +246,19 @@ func (m *machine) propose(cmd fsm.Command) {
 		return
 	}
 	m.c.commit(lead, cmd, func(err error) { m.later(0, func() Event { return Proposed{Command: cmd, Err: err} }) })
+}
+
+// move proposes a move at the leader and reports whether that was allowed.
+func (c *cluster) move(group string, to *machine) bool {
+	if c.lead < 0 || !c.up(c.lead, c.lead) {
+		return false
+	}
+	lead := c.hosts[c.lead]
+	cmd, err := lead.core.Move(group, to.node.Name)
+	if err == nil {
+		lead.propose(cmd)
+	}
+	return err == nil
 }
 
 // commit appends an entry after a disk's time and has everyone in reach apply it,
@@ -401,86 +286,25 @@ func (c *cluster) commit(lead int, cmd fsm.Command, done func(error)) {
 	})
 }
 
-// catchUp applies what the log holds, as far as the host can reach the leader.
+// catchUp applies what the log holds, if the leader can be reached: only from it
+// does a node learn what is committed, also after a restart.
 func (m *machine) catchUp() {
-	if !m.alive || m.frozen || m == m.c.withheld {
+	c := m.c
+	if c.lead < 0 || !c.up(c.lead, m.i) || !m.alive || m.frozen || m == c.withheld {
 		return
 	}
-	for m.applied < len(m.c.log) {
-		m.state, _ = m.state.Apply(uint64(m.applied+1), m.c.terms[m.applied], m.c.log[m.applied])
+	end := len(c.log)
+	if m.i != c.lead && end > m.applied && c.chance(c.trouble.lag) {
+		end = m.applied + c.rng.IntN(end-m.applied)
+		c.after(c.jitter(0, 400*time.Millisecond), m.catchUp)
+	}
+	oneByOne := c.chance(c.trouble.lag)
+	for m.applied < end {
+		m.state, _ = m.state.Apply(uint64(m.applied+1), c.terms[m.applied], c.log[m.applied])
 		m.applied++
+		if oneByOne {
+			m.event(Applied{State: m.state})
+		}
 	}
 	m.event(Applied{State: m.state})
-}
-
-// Faults.
-
-func (m *machine) kill() { m.alive = false; m.life++ }
-
-func (m *machine) freeze() { m.frozen = true }
-
-// thaw runs what was waiting, and lets the host hear of the log again.
-func (m *machine) thaw() {
-	m.frozen = false
-	pending := m.pending
-	m.pending = nil
-	m.event(Woke{})
-	for _, ev := range pending {
-		m.event(ev)
-	}
-	m.heal()
-}
-
-// heal is Raft's part of a host coming back: it learns of the leader and the log.
-func (m *machine) heal() {
-	if m.c.lead >= 0 {
-		m.later(20*time.Millisecond, func() Event {
-			return Leader{ID: m.c.hosts[m.c.lead].node.ID, Self: m.c.lead == m.i, Term: m.c.term}
-		})
-	}
-	m.c.after(30*time.Millisecond, m.catchUp)
-}
-
-func (c *cluster) cut(i int) {
-	c.reach = func(from, to int) bool { return from != i && to != i }
-}
-
-func (c *cluster) mend(i int) {
-	c.reach = func(int, int) bool { return true }
-	c.hosts[i].heal()
-}
-
-// owner is the host that holds the address; it fails the test when there is none.
-func (c *cluster) owner() *machine {
-	c.t.Helper()
-	c.check()
-	if c.served < 0 {
-		for _, l := range c.trace {
-			c.t.Log(l)
-		}
-		c.t.Fatalf("%v: nobody answers", c.now)
-	}
-	return c.hosts[c.served]
-}
-
-// finish fails the test if two hosts ever answered at once.
-func (c *cluster) finish() {
-	c.t.Helper()
-	if len(c.overlaps) > 0 {
-		for _, l := range c.trace {
-			c.t.Log(l)
-		}
-		c.t.Fatalf("two owners: %s (and %d more)", c.overlaps[0], len(c.overlaps)-1)
-	}
-}
-
-// lastOutage returns the last outage and forgets it.
-func (c *cluster) lastOutage() time.Duration {
-	c.t.Helper()
-	if len(c.outages) == 0 {
-		c.t.Fatal("there was no outage")
-	}
-	d := c.outages[len(c.outages)-1]
-	c.outages = nil
-	return d
 }

@@ -17,7 +17,7 @@ func formed(t *testing.T, n int, seed uint64) *cluster {
 	c := newCluster(t, n, seed)
 	c.run(3 * time.Second)
 	c.owner()
-	c.outages, c.lostAt = nil, 0
+	c.watch.outages, c.watch.lostAt = nil, 0
 	return c
 }
 
@@ -32,7 +32,7 @@ func TestFaultsOfTheOwner(t *testing.T) {
 		fault func(c *cluster, m *machine)
 		mend  func(c *cluster, m *machine)
 	}{
-		{"kill", testLease + 150*time.Millisecond, func(_ *cluster, m *machine) { m.kill() }, func(_ *cluster, m *machine) { m.start(); m.heal() }},
+		{"kill", testLease + 150*time.Millisecond, func(_ *cluster, m *machine) { m.kill() }, func(_ *cluster, m *machine) { m.revive() }},
 		{"freeze", testLease + 150*time.Millisecond, func(_ *cluster, m *machine) { m.freeze() }, func(_ *cluster, m *machine) { m.thaw() }},
 		{"cut", testLease + 150*time.Millisecond, func(c *cluster, m *machine) { c.cut(m.i) }, func(c *cluster, m *machine) { c.mend(m.i) }},
 		{"pull", testLease + 150*time.Millisecond, func(c *cluster, m *machine) {
@@ -42,7 +42,7 @@ func TestFaultsOfTheOwner(t *testing.T) {
 			m.event(Link{Name: "eth0", OK: true})
 			c.mend(m.i)
 		}},
-		{"stop", 50 * time.Millisecond, func(_ *cluster, m *machine) { m.event(Stop{}) }, func(_ *cluster, m *machine) { m.start(); m.heal() }},
+		{"stop", 50 * time.Millisecond, func(_ *cluster, m *machine) { m.event(Stop{}) }, func(_ *cluster, m *machine) { m.revive() }},
 		{"carrier only", 60 * time.Millisecond, func(_ *cluster, m *machine) { m.event(Link{Name: "eth0", OK: false}) },
 			func(_ *cluster, m *machine) { m.event(Link{Name: "eth0", OK: true}) }},
 		{"release by hand", 60 * time.Millisecond, func(_ *cluster, m *machine) { m.event(ReleaseAsked{}) }, func(*cluster, *machine) {}},
@@ -66,10 +66,7 @@ func TestFaultsOfTheOwner(t *testing.T) {
 				outage := c.lastOutage()
 				worst = max(worst, outage)
 				if outage > tt.bound {
-					for _, l := range c.trace {
-						t.Log(l)
-					}
-					t.Fatalf("seed %d: outage %v after the fault at %v, want at most %v", seed, outage, began, tt.bound)
+					c.fail("seed %d: outage %v after the fault at %v, want at most %v", seed, outage, began, tt.bound)
 				}
 				now := c.owner()
 				tt.mend(c, m)
@@ -96,7 +93,7 @@ func TestMove(t *testing.T) {
 		from.propose(cmd)
 		c.run(time.Second)
 		if c.owner() != to {
-			t.Fatalf("seed %d: n%d holds it, want n%d", seed, c.served+1, to.i+1)
+			t.Fatalf("seed %d: n%d holds it, want n%d", seed, c.watch.served+1, to.i+1)
 		}
 		if d := c.lastOutage(); d > 50*time.Millisecond {
 			t.Fatalf("seed %d: outage %v", seed, d)
@@ -115,7 +112,7 @@ func TestNoMajority(t *testing.T) {
 		}
 	}
 	c.run(testLease + 20*time.Millisecond)
-	if c.check(); c.served >= 0 {
+	if c.serves() {
 		t.Fatal("the address is answered for without a majority")
 	}
 	for _, h := range c.hosts {
@@ -136,7 +133,7 @@ func TestAllKilled(t *testing.T) {
 		h.kill()
 	}
 	c.run(testLease + 10*time.Millisecond)
-	if c.check(); c.served >= 0 {
+	if c.serves() {
 		t.Fatal("the address is answered for after the lease")
 	}
 	for _, h := range c.hosts {
@@ -205,8 +202,8 @@ func TestLateReturnDisturbsNothing(t *testing.T) {
 		c.withheld = nil
 		m.heal()
 		c.run(2 * time.Second)
-		if c.term != term || c.owner() != owner || len(c.outages) > 0 {
-			t.Fatalf("seed %d: term %d, was %d; owner n%d, was n%d; %d outages", seed, c.term, term, c.served+1, owner.i+1, len(c.outages))
+		if c.term != term || c.owner() != owner || len(c.watch.outages) > 0 {
+			t.Fatalf("seed %d: term %d, was %d; owner n%d, was n%d; %d outages", seed, c.term, term, c.watch.served+1, owner.i+1, len(c.watch.outages))
 		}
 		c.finish()
 	}
@@ -220,13 +217,10 @@ func TestAsymmetricCutMovesNothing(t *testing.T) {
 	c.elect(lead)
 	c.run(time.Second)
 	c.reach = func(from, to int) bool { return (from != m.i || to != lead) && (from != lead || to != m.i) }
-	c.outages = nil
+	c.watch.outages = nil
 	c.run(5 * time.Second)
-	if c.owner() != m || len(c.outages) > 0 {
-		for _, l := range c.trace {
-			t.Log(l)
-		}
-		t.Fatalf("n%d holds it after %d outages; n%d was heard by a majority", c.served+1, len(c.outages), m.i+1)
+	if c.owner() != m || len(c.watch.outages) > 0 {
+		c.fail("n%d holds it after %d outages; n%d was heard by a majority", c.watch.served+1, len(c.watch.outages), m.i+1)
 	}
 	c.finish()
 }
@@ -237,10 +231,10 @@ func TestAddressConflict(t *testing.T) {
 		h.conflict = "02:00:00:00:00:99"
 	}
 	c.run(8 * time.Second)
-	if c.check(); c.served >= 0 {
+	if c.serves() {
 		t.Fatal("the address was bound beside another host's")
 	}
-	if !slices.ContainsFunc(c.trace, func(l string) bool {
+	if !slices.ContainsFunc(c.watch.story, func(l string) bool {
 		return strings.Contains(l, "address conflict") && strings.Contains(l, "02:00:00:00:00:99")
 	}) {
 		t.Fatal("nobody named the other host")
@@ -259,7 +253,7 @@ func TestSlewedClock(t *testing.T) {
 	m := c.owner()
 	m.event(Clock{Reading: election.ClockReading{Tick: 10_800}}) // 8 %
 	c.run(testLease + 10*time.Millisecond)
-	if m.answers() {
+	if m.holds(testAddr.Addr()) {
 		t.Fatal("still answering on a slewed clock")
 	}
 	c.run(5 * time.Second)
@@ -274,12 +268,12 @@ func TestKernelRefusesTheAddress(t *testing.T) {
 	m := c.owner()
 	for _, h := range c.hosts {
 		if h != m {
-			h.bindErr = errNoLeader
+			h.bindErr = errKernel
 		}
 	}
 	m.event(ReleaseAsked{})
 	c.run(3 * time.Second)
-	if c.check(); c.served >= 0 {
+	if c.serves() {
 		t.Fatal("somebody holds it although the kernel refuses")
 	}
 	for _, h := range c.hosts {
