@@ -68,6 +68,7 @@ var quieter = map[string]slog.Level{
 	"skipping application of old log":                        slog.LevelDebug,
 	"failed to decode incoming command":                      slog.LevelDebug,
 	"failed to flush response":                               slog.LevelDebug,
+	"failed to accept connection":                            slog.LevelDebug, // the listener was closed, and says itself why
 	"entering follower state":                                slog.LevelDebug,
 	"no logs to truncate":                                    slog.LevelDebug,
 	"duplicate requestVote for same term":                    slog.LevelDebug,
