@@ -106,6 +106,9 @@ func (f Formation) String() string {
 	case StepJoin:
 		return fmt.Sprintf("asking %s to be added to the cluster", f.To)
 	}
+	if f.Step == StepDone {
+		return "this node is in the cluster"
+	}
 	if f.Reason == "" {
 		return f.Step.String()
 	}

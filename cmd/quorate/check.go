@@ -177,7 +177,7 @@ func planOf(cfg *config.Config, links []config.Link) *plan {
 		for _, a := range g.Addresses {
 			device := g.Interface
 			if device == "" {
-				device, _ = config.DeviceFor(a.Addr(), links)
+				device = strings.Join(config.DevicesFor(a.Addr(), links), "")
 			}
 			if cfg.Role == fsm.Witness {
 				device = ""

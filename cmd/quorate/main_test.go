@@ -137,7 +137,7 @@ func formed() core.Status {
 		},
 		VIPs: []core.VIPStatus{
 			{Name: "web", Addresses: []string{"10.0.0.200/24", "2001:db8::200/64"}, Owner: "n1", Epoch: 17, Reason: "first",
-				State: "active", Open: true, LeaseRemainingMS: 231.402, VRRP: &core.VRRPStatus{ID: 51, State: "Active", Priority: 254}},
+				State: "active", Open: true, Held: true, LeaseRemainingMS: 231.402, VRRP: &core.VRRPStatus{ID: 51, State: "Active", Priority: 254}},
 			{Name: "database", Addresses: []string{"10.0.0.201/24"}, Owner: "n2", Epoch: 4, Reason: "move",
 				State: "backup", Open: true, VRRP: &core.VRRPStatus{ID: 52, State: "Backup", Priority: 254}},
 			{Name: "mail", Addresses: []string{"10.0.0.202/24"}, Owner: "n2", Epoch: 5, Reason: "first", State: "backup", Open: true},

@@ -86,7 +86,7 @@ func askRelease(ctx context.Context, client *api.Client) ([]string, error) {
 	err = poll(ctx, client, func(s core.Status) (bool, error) {
 		held = held[:0]
 		for _, v := range s.VIPs {
-			if v.State == "active" {
+			if v.Held {
 				held = append(held, v.Name)
 			}
 		}

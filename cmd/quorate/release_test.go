@@ -22,7 +22,7 @@ import (
 )
 
 func TestReleaseAsks(t *testing.T) {
-	gone := func(s *core.Status) { s.VIPs[0].State = "backup" }
+	gone := func(s *core.Status) { s.VIPs[0].State, s.VIPs[0].Held = "backup", false }
 	f := &fakeAgent{state: formed(), release: func(s *core.Status) {}}
 	f.next = []func(*core.Status){same, same, same, gone} // it takes a moment
 	dir, socket := startDaemon(t, f)

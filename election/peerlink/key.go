@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -53,6 +54,9 @@ func WriteKey(path string) error {
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("write key file %s: it exists and is not replaced: nodes that use it could no longer talk to "+
 			"a node with a new one; give another path, or remove it first: %w", path, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write key file %s: its directory is not there; make it first: install -d -m 750 %s: %w", path, filepath.Dir(path), err)
 	}
 	if err != nil {
 		return fmt.Errorf("write key file: %w", err)

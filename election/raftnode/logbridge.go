@@ -70,6 +70,11 @@ var quieter = map[string]slog.Level{
 	"failed to flush response":                               slog.LevelDebug,
 	"failed to accept connection":                            slog.LevelDebug, // the listener was closed, and says itself why
 	"entering follower state":                                slog.LevelDebug,
+	"entering candidate state":                               slog.LevelDebug,
+	"entering leader state":                                  slog.LevelDebug,
+	"election won":                                           slog.LevelDebug,
+	"initial configuration":                                  slog.LevelDebug,
+	"added peer, starting replication":                       slog.LevelDebug,
 	"no logs to truncate":                                    slog.LevelDebug,
 	"duplicate requestVote for same term":                    slog.LevelDebug,
 	"pre-vote campaign failed, waiting for election timeout": slog.LevelDebug,

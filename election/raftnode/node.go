@@ -22,7 +22,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
-// Settings of the library; reference is its documentation and our measurements.
+// Settings of the library. Nothing that is safe rests on them.
 const (
 	// Heartbeat and election timeouts are the fallback: a healthy voter campaigns
 	// long before (Node.Campaign). They are generous so that three slow fsyncs fit

@@ -1,6 +1,15 @@
 package raftnode
 
-import "github.com/hashicorp/raft"
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	noticeTries = 5
+	noticePause = 5 * time.Millisecond
+)
 
 // tellCommitted tells every follower at once that an entry of this term is
 // committed. The library leaves that to the next message that it happens to send,
@@ -22,9 +31,16 @@ func (n *Node) tellCommitted(index, term uint64) {
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id), Addr: n.trans.EncodePeer(n.id, self)},
 				Term:      term, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
 			}
-			// A failure costs what it costs without: the follower learns later. Once is
-			// enough, so this goes round the patient sending.
-			_ = n.trans.voteTransport.AppendEntries(s.ID, s.Address, &request, new(raft.AppendEntriesResponse))
+			for range noticeTries {
+				var r raft.AppendEntriesResponse
+				// A failure costs what it costs without: the follower learns later. So this
+				// goes round the patient sending.
+				err := n.trans.voteTransport.AppendEntries(s.ID, s.Address, &request, &r)
+				if err != nil || r.Success || r.Term > term {
+					return
+				}
+				time.Sleep(noticePause) // a majority had the entry before this one did
+			}
 		}()
 	}
 }

@@ -69,7 +69,7 @@ type Raft interface {
 	AddVoter(ctx context.Context, node fsm.Node) error
 }
 
-// Config is what an Agent is made of. All fields are needed but Beat and LogAt.
+// Config is what an Agent is made of. All fields are needed but Beat.
 type Config struct {
 	Core    core.Config
 	Now     func() election.Instant // reads CLOCK_BOOTTIME
@@ -86,8 +86,8 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// An Agent runs one node. Post, Status, Move, CheckJoin and Release may be called
-// from any goroutine.
+// An Agent runs one node. Post, Status, Move, Join and Release may be called from any
+// goroutine.
 type Agent struct {
 	cfg     Config
 	core    *core.Core // the loop's alone
@@ -98,6 +98,9 @@ type Agent struct {
 	ctx     context.Context  // of Run; proposals and probes end with it
 	clockAt election.Instant // when the clock's steering is to be read next
 	done    bool
+	ended   chan struct{} // closed when Run is over
+	warnMu  sync.Mutex
+	warned  map[string]election.Instant // when a line was last written
 }
 
 // New returns an Agent; Run works.
@@ -105,7 +108,8 @@ func New(cfg Config) *Agent {
 	if cfg.Beat == nil {
 		cfg.Beat = func() {}
 	}
-	return &Agent{cfg: cfg, core: core.New(cfg.Core), box: newMailbox(), host: newWorker(), lan: newWorker()}
+	return &Agent{cfg: cfg, core: core.New(cfg.Core), box: newMailbox(), host: newWorker(), lan: newWorker(),
+		ended: make(chan struct{}), warned: map[string]election.Instant{}}
 }
 
 // Post hands the agent an event. It never blocks, and no event is lost.
@@ -124,6 +128,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.lan.close()
 		a.tasks.Wait()
 		a.box.close()
+		close(a.ended)
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -184,6 +189,9 @@ func query[T any](ctx context.Context, a *Agent, f func() T) (T, error) {
 	select {
 	case r := <-result:
 		return r, nil
+	case <-a.ended:
+		var zero T
+		return zero, errStopped
 	case <-ctx.Done():
 		var zero T
 		return zero, fmt.Errorf("ask the agent: %w", ctx.Err())
@@ -230,3 +238,21 @@ func (a *Agent) Join(ctx context.Context, n fsm.Node) error {
 
 // Release lets go of every group that this node holds; the leader moves them on.
 func (a *Agent) Release() { a.Post(core.ReleaseAsked{}) }
+
+// warnEvery is how often one trouble that goes on is reported.
+const warnEvery = time.Minute
+
+// warn reports a trouble of a worker, not more than once a minute for each what.
+func (a *Agent) warn(what, text string, args ...any) {
+	now := a.cfg.Now()
+	a.warnMu.Lock()
+	last, said := a.warned[what]
+	quiet := said && now.Sub(last) < warnEvery
+	if !quiet {
+		a.warned[what] = now
+	}
+	a.warnMu.Unlock()
+	if !quiet {
+		a.cfg.Log.Warn(text, args...)
+	}
+}

@@ -77,7 +77,9 @@ func (a *Agent) performOther(e core.Effect) {
 	case core.Probe:
 		a.tasks.Go(func() { a.Post(a.probe(e)) })
 	case core.WriteHold:
-		a.tasks.Go(func() { a.Post(core.HoldWritten{Hold: e.Hold, Err: a.cfg.WriteHold(e.Hold)}) })
+		go func() { // not waited for: on a disk that hangs it never ends
+			a.Post(core.HoldWritten{Hold: e.Hold, Err: a.cfg.WriteHold(e.Hold)})
+		}()
 	case core.Propose:
 		a.propose(e)
 	case core.AddNonvoter:
@@ -183,7 +185,7 @@ func (a *Agent) bind(e core.Bind) {
 
 func (a *Agent) refresh(e core.Refresh) {
 	if err := a.addAll(e.At, e.Until); err != nil {
-		a.cfg.Log.Warn("cannot renew the lifetime of an address", "group", e.Group, "error", err)
+		a.warn("refresh "+e.Group, "cannot renew the lifetime of an address", "group", e.Group, "error", err)
 	}
 }
 
@@ -246,7 +248,7 @@ func (a *Agent) resolve(e core.Resolve) {
 func (a *Agent) listen(at []core.Place) {
 	for _, p := range at {
 		if err := a.cfg.Speaker.Listen(p.Link, p.Prefix.Addr()); err != nil {
-			a.cfg.Log.Warn("cannot listen for VRRP adverts", "link", p.Link, "error", err)
+			a.warn("listen "+p.Link, "cannot listen for VRRP adverts", "link", p.Link, "error", err)
 		}
 	}
 }
@@ -257,7 +259,7 @@ func (a *Agent) announce(e core.Announce) {
 			return // it waited too long: the next owner may be announcing already
 		}
 		if err := a.cfg.Host.Announce(p.Link, p.Prefix.Addr()); err != nil {
-			a.cfg.Log.Warn("cannot announce an address", "group", e.Group, "address", p.Prefix.Addr(), "error", err)
+			a.warn("announce "+p.Prefix.String(), "cannot announce an address", "group", e.Group, "address", p.Prefix.Addr(), "error", err)
 		}
 	}
 }
@@ -269,7 +271,7 @@ func (a *Agent) advertise(e core.Advertise) {
 			return
 		}
 		if err := a.cfg.Speaker.Advertise(b.link, e.VRRP, b.addrs); err != nil {
-			a.cfg.Log.Warn("cannot send a VRRP advert", "group", e.Group, "link", b.link, "error", err)
+			a.warn("advert "+e.Group+b.link, "cannot send a VRRP advert", "group", e.Group, "link", b.link, "error", err)
 		}
 	}
 }

@@ -25,24 +25,31 @@ type LinkAddress struct {
 	Permanent bool
 }
 
-// DeviceFor returns the device whose network contains the address, the longest
-// prefix first; of equal ones, the first listed. Networks of one address, of the
-// loopback device, and those that the address itself brought are no networks to
-// be found by.
-func DeviceFor(a netip.Addr, links []Link) (string, bool) {
-	name, bits := "", -1
+// DevicesFor returns the devices whose network contains the address, the narrowest
+// network deciding: none, one, or several between which somebody has to choose, as
+// the daemon sees it too. Networks of one address, of the loopback device, and those
+// that the address itself brought are no networks to be found by.
+func DevicesFor(a netip.Addr, links []Link) []string {
+	var names []string
+	bits := -1
 	for _, l := range links {
 		if l.Loopback {
 			continue
 		}
 		for _, la := range l.Addresses {
 			p := la.Prefix
-			if p.Addr() != a && p.Bits() < p.Addr().BitLen() && p.Bits() > bits && p.Contains(a) {
-				name, bits = l.Name, p.Bits()
+			if p.Addr() == a || p.Bits() >= p.Addr().BitLen() || p.Bits() < bits || !p.Contains(a) {
+				continue
+			}
+			if p.Bits() > bits {
+				bits, names = p.Bits(), nil
+			}
+			if !slices.Contains(names, l.Name) {
+				names = append(names, l.Name)
 			}
 		}
 	}
-	return name, bits >= 0
+	return names
 }
 
 // CheckHost checks the configuration against the devices of the host that is to
@@ -135,12 +142,18 @@ func (h *hostChecker) address(g fsm.Group, p netip.Prefix) string {
 	if g.Interface != "" {
 		return g.Interface
 	}
-	name, ok := DeviceFor(p.Addr(), h.links)
-	if !ok {
+	names := DevicesFor(p.Addr(), h.links)
+	switch len(names) {
+	case 1:
+		return names[0]
+	case 0:
 		h.r.add(h.cfg.where[path], path, "is in no network of this host ("+h.networks()+")", p.String(),
 			"write interface: with the device that clients reach it by ("+h.deviceNames()+"), or correct the address")
+	default:
+		h.r.add(h.cfg.where[path], path, "lies in a network of "+strings.Join(names, " and of "), p.String(),
+			"write interface: with the one that clients reach it by")
 	}
-	return name
+	return ""
 }
 
 func (h *hostChecker) has(name string) bool {

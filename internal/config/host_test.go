@@ -20,7 +20,7 @@ func link(name string, addrs ...string) Link {
 	return l
 }
 
-func TestDeviceFor(t *testing.T) {
+func TestDevicesFor(t *testing.T) {
 	links := []Link{
 		link("lo", "127.0.0.1/8", "10.7.0.1/16"),
 		link("eth0", "10.0.0.1/8", "192.0.2.1/32"),
@@ -29,7 +29,7 @@ func TestDeviceFor(t *testing.T) {
 	}
 	tests := []struct{ addr, want string }{
 		{"10.2.0.200", "eth0"},
-		{"10.1.0.200", "eth1"}, // the longest prefix; of two, the first
+		{"10.1.0.200", "eth1 eth2"}, // the longest prefix, and it is there twice
 		{"2001:db8::200", "eth1"},
 		{"10.7.0.9", "eth0"},    // not the loopback device's network
 		{"10.9.9.9", "eth0"},    // not the network that the left VIP brought itself
@@ -38,9 +38,8 @@ func TestDeviceFor(t *testing.T) {
 		{"2001:db8:1::200", ""}, // nowhere
 	}
 	for _, tt := range tests {
-		got, ok := DeviceFor(netip.MustParseAddr(tt.addr), links)
-		if got != tt.want || ok != (tt.want != "") {
-			t.Errorf("DeviceFor(%s) = %q, %v, want %q", tt.addr, got, ok, tt.want)
+		if got := strings.Join(DevicesFor(netip.MustParseAddr(tt.addr), links), " "); got != tt.want {
+			t.Errorf("DevicesFor(%s) = %q, want %q", tt.addr, got, tt.want)
 		}
 	}
 }

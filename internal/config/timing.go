@@ -7,9 +7,11 @@ import (
 	"github.com/quorate/quorate/vrrpcompat"
 )
 
-// failoverMargin is what a failover needs beyond the old owner's lease at worst:
-// a new leader by Raft's own timers with all campaigns lost (500 ms without a
-// heartbeat), one commit on a busy disk, and the address with its announcement.
+// failoverMargin is what a failover needs beyond the old owner's lease at worst
+// while campaigns work: a whole round of them lost (a turn of 50 ms for each voter
+// and a lease until the next round), an election and two commits on a busy disk, and
+// the address with its announcement. Where every campaign is lost Raft's own timers
+// elect after one to one and a half seconds; no advert interval is asked to cover that.
 const failoverMargin = 600 * time.Millisecond
 
 // WorstFailover bounds the time from the loss of an owner to the first advert of

@@ -108,6 +108,9 @@ type node struct {
 func Run(ctx context.Context, opt Options) error {
 	n := &node{opt: opt, cfg: opt.Config, log: opt.Log}
 	if err := n.open(); err != nil {
+		if n.fence != nil {
+			err = errors.Join(err, n.detachFence())
+		}
 		n.close()
 		return err
 	}
@@ -272,7 +275,7 @@ func (n *node) watchKernel(ctx context.Context) error {
 	return n.kernel.Watch(ctx, func(l kernel.LinkChange) {
 		n.cover()
 		n.agent.Post(core.Link{Name: l.Name, OK: l.Up && l.Carrier && !l.Gone})
-	}, func(kernel.AddressGone) {})
+	}, func(a kernel.AddressGone) { n.agent.Post(core.AddressGone{Link: a.Link, Addr: a.Addr}) })
 }
 
 // coverEvery is how often the fence looks whether it still stands on every device,

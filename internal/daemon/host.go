@@ -44,15 +44,11 @@ func (n *node) openFence() (err error) {
 	return nil
 }
 
-// detachFence takes the fence off the host if nothing needs it any more: an entry
-// is deleted only when its address was seen gone.
+// detachFence takes the fence off the host when the agent is no more, after what it
+// still guards has been removed. Where that cannot be, the fence stays shut.
 func (n *node) detachFence() error {
-	entries, err := n.fence.Entries()
-	if err != nil {
-		return err
-	}
-	if len(entries) > 0 {
-		n.log.Warn("the fence stays on this host: not every address could be removed", "entries", len(entries))
+	if _, _, err := ClearFence(n.fence, n.kernel); err != nil {
+		n.log.Error("the fence stays on this host: not every address could be removed", "error", err)
 		return nil
 	}
 	return n.fence.Detach()

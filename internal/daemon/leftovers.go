@@ -71,11 +71,11 @@ func ClearFence(f *fence.Fence, k *kernel.Kernel, also ...netip.Addr) (removed [
 // its entries would never be renewed.
 func (n *node) dropFence() error {
 	f, err := fence.Open(fence.Options{Tag: FenceTag(n.cfg.Cluster)})
-	if errors.Is(err, fence.ErrUnavailable) {
-		return nil // then there is none
-	}
 	if err != nil {
-		return err
+		if !errors.Is(err, fence.ErrUnavailable) { // if it is, then there is none
+			n.log.Warn("cannot look for a BPF fence of an earlier life", "error", err)
+		}
+		return nil
 	}
 	_, _, err = ClearFence(f, n.kernel)
 	if err == nil {

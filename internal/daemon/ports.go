@@ -109,10 +109,27 @@ type gossipSink struct{ n *node }
 func (s gossipSink) Datagram(from netip.AddrPort, payload []byte) {
 	msg, err := election.Decode(payload)
 	if err != nil {
-		s.n.log.Warn("dropped a lease datagram", "from", from, "error", err)
+		s.n.malformed(from, err)
 		return
 	}
 	s.n.agent.Post(core.Datagram{Message: msg})
+}
+
+// malformed reports what cannot be read, once a minute for each sender: a node of
+// another version sends it a dozen times a second.
+func (n *node) malformed(from netip.AddrPort, err error) {
+	n.note.mu.Lock()
+	quiet := time.Since(n.note.malformed[from]) < warnEvery
+	if !quiet {
+		if n.note.malformed == nil {
+			n.note.malformed = map[netip.AddrPort]time.Time{}
+		}
+		n.note.malformed[from] = time.Now()
+	}
+	n.note.mu.Unlock()
+	if !quiet {
+		n.log.Warn("dropped a lease datagram", "from", from, "error", err)
+	}
 }
 
 func (s gossipSink) MembersChanged(changes []gossip.Change) {
@@ -123,7 +140,8 @@ func (s gossipSink) MembersChanged(changes []gossip.Change) {
 				"other", c.Other.Name, "other_instance", c.Other.Instance.Short(), "other_address", c.Other.Address)
 			continue
 		}
-		s.n.log.Info("gossip member", "change", c.Kind.String(), "name", c.Member.Name, "address", c.Member.Address)
+		s.n.log.Info("gossip member", "change", c.Kind.String(), "name", c.Member.Name, "role", c.Member.Role.String(),
+			"address", c.Member.Address, "version", c.Member.Version, "in_cluster", !c.Member.Cluster.IsZero(), "has_state", c.Member.HasState)
 	}
 }
 
@@ -244,10 +262,12 @@ func (n *node) formation(f election.Formation) {
 	}
 }
 
-// A formationNote is the last word on how a node without a cluster gets on.
+// A formationNote is the last word on how a node without a cluster gets on, and of
+// whom it was last reported that their datagrams cannot be read.
 type formationNote struct {
-	mu sync.Mutex
-	f  election.Formation
+	mu        sync.Mutex
+	f         election.Formation
+	malformed map[netip.AddrPort]time.Time
 }
 
 func (n *formationNote) set(f election.Formation) {
@@ -274,11 +294,33 @@ func (p apiPort) Status(ctx context.Context) (core.Status, error) {
 		s.Cluster = p.n.cfg.Cluster
 	}
 	if f := p.n.note.get(); s.ClusterID == "" && f.Step != 0 {
-		s.State = f.Step.String()
+		if s.State == "forming" {
+			s.State = f.Step.String()
+		}
 		s.Problems = append(s.Problems, f.String())
 	}
 	s.VRRPHeard = p.n.vrrp.counts()
+	s.Refused, s.Foreign = byName(p.n.link.Refusals()), byName(p.n.gossip.Foreign())
+	if p.n.fence != nil {
+		drops, err := p.n.fence.Drops()
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+		}
+		s.FenceDrops = byName(drops)
+	}
 	return s, nil
+}
+
+// byName names the keys of a count.
+func byName[K interface {
+	comparable
+	fmt.Stringer
+}](counts map[K]uint64) map[string]uint64 {
+	out := make(map[string]uint64, len(counts))
+	for k, v := range counts {
+		out[k.String()] = v
+	}
+	return out
 }
 
 func (p apiPort) Move(ctx context.Context, group, node string) error {

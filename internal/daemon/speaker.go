@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ type speaker struct {
 	log       *slog.Logger
 	isVirtual func(netip.Addr) bool
 	mu        sync.Mutex
-	conns     map[connKey]*wire.Conn
+	conns     map[connKey]openConn
 	heard     map[string]uint64 // by result: accepted, or the reason of a refusal
 	warned    map[string]time.Time
 	started   chan *wire.Conn
@@ -31,13 +32,20 @@ type connKey struct {
 	family vrrpcompat.Family
 }
 
+// An openConn is a socket on one life of a device: a device that was deleted and
+// made again under the same name has another index, and needs another socket.
+type openConn struct {
+	*wire.Conn
+	index int
+}
+
 // warnEvery bounds how often one reason to refuse adverts is logged.
 const warnEvery = time.Minute
 
 func newSpeaker(log *slog.Logger, isVirtual func(netip.Addr) bool) *speaker {
 	return &speaker{
 		log: log, isVirtual: isVirtual,
-		conns:  map[connKey]*wire.Conn{},
+		conns:  map[connKey]openConn{},
 		heard:  map[string]uint64{},
 		warned: map[string]time.Time{},
 		// A few devices and two families: enough that Listen does not wait for run.
@@ -62,10 +70,12 @@ func (s *speaker) run(ctx context.Context) error {
 func (s *speaker) read(ctx context.Context, c *wire.Conn) {
 	err := c.Run(ctx, s.hear)
 	s.mu.Lock()
-	delete(s.conns, connKey{c.Interface(), c.Family()})
+	if key := (connKey{c.Interface(), c.Family()}); s.conns[key].Conn == c {
+		delete(s.conns, key)
+	}
 	s.mu.Unlock()
 	_ = c.Close() // it is of no more use either way
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		s.log.Warn("no longer listening for VRRP adverts", "link", c.Interface(), "family", c.Family().String(), "error", err)
 	}
 }
@@ -96,7 +106,8 @@ func (s *speaker) counts() map[string]uint64 {
 	return out
 }
 
-// Listen joins the group of the address's family on the device, once.
+// Listen joins the group of the address's family on the device, once for each life
+// of the device.
 func (s *speaker) Listen(link string, addr netip.Addr) error {
 	_, err := s.conn(link, addr)
 	return err
@@ -106,8 +117,16 @@ func (s *speaker) conn(link string, addr netip.Addr) (*wire.Conn, error) {
 	key := connKey{link, vrrpcompat.FamilyOf(addr)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.conns[key]; c != nil {
-		return c, nil
+	device, err := net.InterfaceByName(link)
+	if err != nil {
+		return nil, fmt.Errorf("look for device %s: %w", link, err)
+	}
+	if c, ok := s.conns[key]; ok {
+		if c.index == device.Index {
+			return c.Conn, nil
+		}
+		_ = c.Close() // its reader ends with that
+		delete(s.conns, key)
 	}
 	c, err := wire.Open(link, key.family)
 	if err != nil {
@@ -119,7 +138,7 @@ func (s *speaker) conn(link string, addr netip.Addr) (*wire.Conn, error) {
 		_ = c.Close()
 		return nil, errors.New("too many devices are being opened at once")
 	}
-	s.conns[key] = c
+	s.conns[key] = openConn{c, device.Index}
 	return c, nil
 }
 

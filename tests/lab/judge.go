@@ -21,8 +21,9 @@ import (
 // counting as answers. It is never too short by more than a period.
 //
 // Two owners: a sender is taken to own the address from one answer to the next when
-// their questions are at most runGap periods apart, since no hand-over there and back
-// is as quick: each way costs at least a commit. What such a chain of answers proves
+// their questions are at most runGap periods apart. A hand-over there and back that is
+// as quick, two moves by hand without a pause, is taken for two owners: the error is on
+// the side of seeing them. What such a chain of answers proves
 // is the time from its earliest arrival to its latest sending. Two senders owned the
 // address at once
 //

@@ -103,6 +103,9 @@ func Sweep() ([]string, error) {
 			errs = append(errs, err)
 		}
 		if err := run("ip", "netns", "del", e.Name()); err != nil {
+			if _, gone := os.Stat(filepath.Join(netnsDir, e.Name())); errors.Is(gone, os.ErrNotExist) {
+				continue // another sweep was quicker
+			}
 			errs = append(errs, fmt.Errorf("remove left-over namespace %s: %w", e.Name(), err))
 			continue
 		}
@@ -130,7 +133,11 @@ func alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 // endProcessesIn kills the processes whose network namespace is the named one.
 func endProcessesIn(name string) error {
 	var want unix.Stat_t
-	if err := unix.Stat(filepath.Join(netnsDir, name), &want); err != nil {
+	err := unix.Stat(filepath.Join(netnsDir, name), &want)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // another sweep was quicker
+	}
+	if err != nil {
 		return fmt.Errorf("look at namespace %s: %w", name, err)
 	}
 	procs, err := os.ReadDir("/proc")

@@ -59,14 +59,15 @@ type Core struct {
 	lastCampaign election.Instant
 	campaignAt   election.Instant
 
-	swept    bool   // nothing of an earlier life is left
-	sweeping uint64 // the document's revision whose addresses are being looked for; 0: none
-	groups   map[string]*group
-	linkDown map[string]bool
-	peers    map[fsm.InstanceID]*peer
-	lead     leading
-	stop     stopping
-	handOff  election.Instant // released by hand: unfit for everything until then
+	swept     bool   // nothing of an earlier life is left
+	sweeping  uint64 // the document's revision whose addresses are being looked for; 0: none
+	groups    map[string]*group
+	linkDown  map[string]bool
+	resolveAt election.Instant // when groups without a device are looked at again
+	peers     map[fsm.InstanceID]*peer
+	lead      leading
+	stop      stopping
+	handOff   election.Instant // released by hand: unfit for everything until then
 }
 
 // New returns the core of a process that starts at cfg.Started.
@@ -111,6 +112,8 @@ func (c *Core) handle(ev Event) {
 		c.placed(ev)
 	case Link:
 		c.link(ev)
+	case AddressGone:
+		c.addressGone(ev)
 	case Swept:
 		c.sweptClean(ev)
 	case Bound:
@@ -185,6 +188,7 @@ func (c *Core) tick() {
 	c.leaderDuties()
 	c.enrolSelf()
 	c.abdicate()
+	c.resolveMisplaced()
 }
 
 // Wake returns when Step next wants to be called without an event.

@@ -45,6 +45,11 @@ type (
 		Name string
 		OK   bool
 	}
+	// AddressGone says that an address has left a device, whoever took it off.
+	AddressGone struct {
+		Link string
+		Addr netip.Addr
+	}
 	// Swept says that nothing which an earlier life left is on the host any more.
 	Swept struct{ Removed []netip.Addr }
 	// Bound answers Bind.
@@ -120,6 +125,7 @@ func (Datagram) event()      {}
 func (Clock) event()         {}
 func (Placed) event()        {}
 func (Link) event()          {}
+func (AddressGone) event()   {}
 func (Swept) event()         {}
 func (Bound) event()         {}
 func (Unbound) event()       {}
@@ -171,7 +177,6 @@ type (
 	// fails.
 	Refresh struct {
 		Group string
-		Gen   uint64
 		At    []Place
 		Until election.Instant
 	}

@@ -299,7 +299,7 @@ func (c *Core) refreshLifetime(g *group) {
 		return
 	}
 	g.refreshAt = c.now.Add(refreshEvery)
-	c.do(Refresh{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: g.deadline})
+	c.do(Refresh{Group: g.def.Name, At: g.bound, Until: g.deadline})
 }
 
 // speak sends the announcements and adverts that are due, and wakes for the next.

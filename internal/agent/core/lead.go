@@ -34,9 +34,13 @@ type opening struct {
 	failed map[fsm.InstanceID]int
 }
 
-// proposalPatience is after how long an Assign whose outcome is unknown is
-// proposed again. It is compare-and-set, so doing it twice does no harm.
-const proposalPatience = 2 * time.Second
+const (
+	// proposalPatience is after how long an Assign that was not answered is proposed
+	// again. It is compare-and-set, so doing it twice does no harm.
+	proposalPatience = 2 * time.Second
+	// proposalRetry is after how long one that failed is.
+	proposalRetry = 250 * time.Millisecond
+)
 
 func newLeading() leading {
 	return leading{
@@ -242,12 +246,16 @@ func (c *Core) toldDark(group string, epoch uint64) time.Duration {
 
 // proposed: an entry was committed, or was not.
 func (c *Core) proposed(ev Proposed) {
+	if e := ev.Command.Enrol; e != nil && ev.Err != nil {
+		c.say(Warn, "the node's entry was not committed; it is tried again", "node", e.Node.Name, "error", ev.Err)
+	}
 	a := ev.Command.Assign
 	if a == nil {
 		return
 	}
 	delete(c.lead.proposed, a.Group)
 	if ev.Err != nil && !errors.Is(ev.Err, fsm.ErrStale) {
+		c.lead.proposed[a.Group] = c.now.Add(proposalRetry - proposalPatience)
 		c.say(Warn, "the assignment was not committed", "group", a.Group, "to", c.name(a.Owner), "error", ev.Err)
 	}
 }

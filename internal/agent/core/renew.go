@@ -351,9 +351,50 @@ func (c *Core) link(ev Link) {
 	}
 	c.linkDown[ev.Name] = !ev.OK
 	for _, g := range c.sorted() {
-		if !g.resolved {
+		if c.misplaced(g) || slices.ContainsFunc(g.at, func(p Place) bool { return p.Link == ev.Name }) {
 			c.resolve(g)
 		}
 	}
 	c.fitnessChanged()
 }
+
+// misplaced reports whether the group has no device that works on this host now, so
+// that another may have come to be the right one. A group that is well placed is
+// left alone: what happens to other devices must not move it.
+func (c *Core) misplaced(g *group) bool {
+	return !g.resolved || slices.ContainsFunc(g.at, func(p Place) bool { return c.linkDown[p.Link] })
+}
+
+// resolveMisplaced looks again for devices now and then: an address that comes to a
+// device, and makes it the right one, is no event.
+func (c *Core) resolveMisplaced() {
+	if c.now.Before(c.resolveAt) {
+		return
+	}
+	c.resolveAt = c.now.Add(resolveEvery)
+	for _, g := range c.sorted() {
+		if c.misplaced(g) {
+			c.resolve(g)
+		}
+	}
+}
+
+// resolveEvery is between two looks for the device of a group that has none.
+const resolveEvery = 5 * time.Second
+
+// addressGone: somebody took an address off that is held here. It is put back, as
+// long as the lease is ours.
+func (c *Core) addressGone(ev AddressGone) {
+	for _, g := range c.sorted() {
+		at := slices.IndexFunc(g.bound, func(p Place) bool { return p.Prefix.Addr() == ev.Addr })
+		if at < 0 || g.phase != active || c.now.Sub(g.since) < settled {
+			continue
+		}
+		c.say(Warn, "the address was removed by somebody else and is put back", "group", g.def.Name, "address", ev.Addr, "link", ev.Link)
+		c.do(Refresh{Group: g.def.Name, At: g.bound, Until: g.deadline})
+	}
+}
+
+// settled is how long after a group opened the news of its own last removal, which
+// can be late, may still come.
+const settled = 200 * time.Millisecond

@@ -22,12 +22,18 @@ type Status struct {
 	Fence     string         `json:"fence"`
 	LeaseMS   float64        `json:"lease_ms"`
 	RenewMS   float64        `json:"renew_ms"`
-	State     string         `json:"state"` // forming, joining, running, stopping, refused
+	State     string         `json:"state"` // waiting, forming, joining, refused, running, stopping
 	Problems  []string       `json:"problems,omitempty"`
 	Members   []MemberStatus `json:"members"`
 	VIPs      []VIPStatus    `json:"vips"`
 	// VRRPHeard counts the adverts heard, by result: accepted, or why refused.
 	VRRPHeard map[string]uint64 `json:"vrrp_heard,omitempty"`
+	// FenceDrops counts the frames that the fence dropped, by address.
+	FenceDrops map[string]uint64 `json:"fence_drops,omitempty"`
+	// Refused counts the connections between nodes that were refused, by reason, and
+	// Foreign the datagrams that were not of this cluster.
+	Refused map[string]uint64 `json:"refused,omitempty"`
+	Foreign map[string]uint64 `json:"foreign,omitempty"`
 }
 
 // MemberStatus is one node in a Status.
@@ -51,6 +57,7 @@ type VIPStatus struct {
 	Reason           string      `json:"reason,omitempty"`
 	State            string      `json:"state"` // active, backup, waiting, unowned, fault
 	Open             bool        `json:"open"`  // some node said that it holds it
+	Held             bool        `json:"held"`  // its addresses are on this host, or may be
 	LeaseRemainingMS float64     `json:"lease_remaining_ms"`
 	Problem          string      `json:"problem,omitempty"`
 	VRRP             *VRRPStatus `json:"vrrp,omitempty"`
@@ -116,7 +123,7 @@ func (c *Core) memberStatus(now election.Instant, n fsm.Node) MemberStatus {
 
 func (c *Core) vipStatus(now election.Instant, g *group) VIPStatus {
 	a := c.state.Assignments[g.def.Name]
-	v := VIPStatus{Name: g.def.Name, Owner: c.name(a.Owner), Epoch: a.Epoch, State: c.vipState(now, g, a), Open: g.phase == active}
+	v := VIPStatus{Name: g.def.Name, Owner: c.name(a.Owner), Epoch: a.Epoch, State: c.vipState(now, g, a), Open: g.phase == active, Held: g.bound != nil}
 	if a.Epoch != 0 {
 		v.Reason = a.Reason.String()
 	}
