@@ -101,10 +101,10 @@ func newCluster(t *testing.T, n int, seed uint64) *cluster {
 	}
 	c.term = 1
 	c.append(fsm.Command{Form: &fsm.Form{Cluster: fsm.ClusterID{9}, Name: "test", Nodes: nodes, Document: testDocument()}})
-	for _, m := range c.hosts {
-		m.start()
+	for _, m := range c.hosts { // their ticks must not coincide
+		c.after(c.jitter(0, testRenew), m.start)
 	}
-	c.after(5*time.Millisecond, func() { c.elect(0) })
+	c.after(testRenew+5*time.Millisecond, func() { c.elect(0) })
 	return c
 }
 
@@ -209,8 +209,9 @@ func (c *cluster) keepElecting() {
 		if c.leads() {
 			c.remind()
 		} else {
-			if c.lead >= 0 {
+			if c.lead >= 0 { // it steps down, and needs a new term to lead again
 				c.hosts[c.lead].event(Leader{})
+				c.lead = -1
 			}
 			c.elect(c.rng.IntN(len(c.hosts)))
 		}
