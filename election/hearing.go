@@ -167,6 +167,19 @@ func (h *Hearing) Quorum(now Instant, voters VoterSet) bool {
 	return len(voters.Voters) > 0 && n >= voters.Majority()
 }
 
+// Informed reports whether a majority of the voters, this node included, has lately
+// said whom it hears. Who is not informed finds everybody lost: a process that was
+// away for less than it notices, say, and whose first datagram is an answer.
+func (h *Hearing) Informed(now Instant, voters VoterSet) bool {
+	n := 0
+	for _, v := range voters.Voters {
+		if r, ok := h.reports[v]; v == h.self || ok && now.Sub(r.at) < h.lease {
+			n++
+		}
+	}
+	return len(voters.Voters) > 0 && n >= voters.Majority()
+}
+
 // NextSilence returns the next instant at which a voter that this node hears will
 // have been silent for a lease. At that instant the node tells the others at once,
 // so that they can judge without waiting for its next renewal.
@@ -190,7 +203,7 @@ func (h *Hearing) NextSilence(now Instant, voters VoterSet) (Instant, bool) {
 // CampaignStep apart, in the order of their ids. last is when this node last
 // campaigned; after everyone's turn and a lease more it may try again.
 func (h *Hearing) CampaignAt(now Instant, leader fsm.InstanceID, voters VoterSet, last Instant) (Instant, bool) {
-	if leader.IsZero() || leader == h.self || !voters.Has(h.self) || !h.MayJudge(now) || !h.Quorum(now, voters) {
+	if leader.IsZero() || leader == h.self || !voters.Has(h.self) || !h.MayJudge(now) || !h.Informed(now, voters) {
 		return 0, false
 	}
 	since, lost := h.Lost(now, leader, voters)

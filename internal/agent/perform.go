@@ -50,6 +50,14 @@ func (a *Agent) perform(effects []core.Effect) {
 			if !failed[e.Group] {
 				a.host.do(func() { a.unbind(e) })
 			}
+		case core.Announce:
+			if !failed[e.Group] {
+				a.lan.do(func() { a.announce(e) })
+			}
+		case core.Advertise:
+			if !failed[e.Group] {
+				a.lan.do(func() { a.advertise(e) })
+			}
 		default:
 			a.performOther(e)
 		}
@@ -70,10 +78,6 @@ func (a *Agent) performOther(e core.Effect) {
 		a.host.do(func() { a.resolve(e) })
 	case core.Sweep:
 		a.host.do(func() { a.sweep(e) })
-	case core.Announce:
-		a.lan.do(func() { a.announce(e) })
-	case core.Advertise:
-		a.lan.do(func() { a.advertise(e) })
 	case core.Probe:
 		a.tasks.Go(func() { a.Post(a.probe(e)) })
 	case core.WriteHold:

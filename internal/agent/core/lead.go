@@ -97,8 +97,8 @@ func (c *Core) voters(log election.VoterLog) {
 // leaderDuties is what the leader does when anything changed, and each tick.
 func (c *Core) leaderDuties() {
 	c.observeOpenings()
-	if !c.leader.Self || !c.state.Formed() || !c.hearing.MayJudge(c.now) || !c.hearing.Quorum(c.now, c.log.Last) {
-		return // who hears no majority cannot commit, and may be the one who was away
+	if !c.leader.Self || !c.state.Formed() || !c.hearing.MayJudge(c.now) || !c.hearing.Informed(c.now, c.log.Last) {
+		return // who knows of no majority may be the one who was away
 	}
 	for _, a := range fsm.Place(c.state, c.view()) {
 		if at, ok := c.lead.proposed[a.Group]; ok && c.now.Sub(at) < proposalPatience {
