@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,12 +27,13 @@ type patient struct {
 	n *Node
 }
 
-// AppendEntries sends until the follower answers or this node no longer leads in
-// the request's term. To send the same entries again is harmless.
+// AppendEntries sends until the follower answers, is no longer a server of the
+// cluster, or this node no longer leads in the request's term. To send the same
+// entries again is harmless.
 func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	for {
 		err := p.voteTransport.AppendEntries(id, to, args, resp)
-		if err == nil || isHeartbeat(args) || !p.leads(args.Term) {
+		if err == nil || isHeartbeat(args) || !p.leads(args.Term) || !p.knows(id) {
 			return err
 		}
 		retry := time.NewTimer(retryInterval)
@@ -47,6 +49,10 @@ func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 func (p patient) leads(term uint64) bool {
 	r := p.n.raft.Load()
 	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
+}
+
+func (p patient) knows(id raft.ServerID) bool {
+	return slices.ContainsFunc(p.n.servers(), func(s raft.Server) bool { return s.ID == id })
 }
 
 // isHeartbeat recognises a heartbeat as the library's own transport does.
