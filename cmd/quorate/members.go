@@ -7,27 +7,11 @@ import (
 )
 
 func newMembersCommand() *cobra.Command {
-	var t target
-	var asJSON bool
-	c := &cobra.Command{
+	return readingCommand(&cobra.Command{
 		Use:     "members",
 		Short:   "List the nodes of the cluster",
 		Example: "  quorate members\n  quorate members --json | jq -r '.[] | select(.alive | not) | .name'",
-		Args:    takes(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := t.status(cmd)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return showJSON(cmd.OutOrStdout(), s.Members)
-			}
-			return showMembers(cmd, s)
-		},
-	}
-	t.flags(c)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
+	}, func(s core.Status) any { return s.Members }, showMembers)
 }
 
 func showMembers(cmd *cobra.Command, s core.Status) error {

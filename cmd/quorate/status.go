@@ -11,23 +11,28 @@ import (
 )
 
 func newStatusCommand() *cobra.Command {
-	var t target
-	var asJSON bool
-	c := &cobra.Command{
+	return readingCommand(&cobra.Command{
 		Use:     "status",
 		Short:   "Show this node, its cluster and who owns each VIP group",
 		Example: "  quorate status\n  quorate status --json | jq '.vips[].owner'",
-		Args:    takes(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := t.status(cmd)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return showJSON(cmd.OutOrStdout(), s)
-			}
-			return showStatus(cmd, s)
-		},
+	}, func(s core.Status) any { return s }, showStatus)
+}
+
+// readingCommand completes a command that shows a part of the status: as JSON, or
+// in a form for people.
+func readingCommand(c *cobra.Command, part func(core.Status) any, show func(*cobra.Command, core.Status) error) *cobra.Command {
+	var t target
+	var asJSON bool
+	c.Args = takes(0, "no arguments")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := t.status(cmd)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return showJSON(cmd.OutOrStdout(), part(s))
+		}
+		return show(cmd, s)
 	}
 	t.flags(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
