@@ -88,9 +88,6 @@ func (v *Voter) Applied(st *fsm.State) {
 // Ready reports whether the voter confirms at all, by rules (a) and (b).
 func (v *Voter) Ready(now Instant) bool { return v.caught && v.waitedOut(now) }
 
-// ReadyAt is the instant from which rule (b) no longer keeps the voter silent.
-func (v *Voter) ReadyAt() Instant { return v.readyAt }
-
 // waitedOut is rule (b): every note that an earlier life took has run out.
 func (v *Voter) waitedOut(now Instant) bool { return !now.Before(v.readyAt) }
 
@@ -193,17 +190,14 @@ func judgeEpoch(st *fsm.State, g GroupState, from fsm.InstanceID) Verdict {
 // rebooted, and the wait is short, or its data directory was copied to another host.
 func (v *Voter) blocked(now Instant, st *fsm.State, group string, asks Renewal) time.Duration {
 	g, _ := st.Document.Group(group)
+	addrs := g.Addrs()
 	var longest time.Duration
 	for k, n := range v.notes {
-		if (k.node != asks.From || k.boot != asks.Stamp.Boot) && hasAddress(g, k.addr) {
+		if (k.node != asks.From || k.boot != asks.Stamp.Boot) && slices.Contains(addrs, k.addr) {
 			longest = max(longest, n.until.Sub(now))
 		}
 	}
 	return longest
-}
-
-func hasAddress(g fsm.Group, addr netip.Addr) bool {
-	return slices.ContainsFunc(g.Addresses, func(p netip.Prefix) bool { return p.Addr() == addr })
 }
 
 // take notes that the sender may answer for the group's addresses. A note is only
@@ -211,8 +205,8 @@ func hasAddress(g fsm.Group, addr netip.Addr) bool {
 func (v *Voter) take(now Instant, st *fsm.State, r Renewal, g GroupState) {
 	until := now.Add(WithDrift(r.Lease + r.Grace))
 	group, _ := st.Document.Group(g.Group)
-	for _, p := range group.Addresses {
-		k := noteKey{p.Addr(), g.Group, r.From, r.Stamp.Boot}
+	for _, addr := range group.Addrs() {
+		k := noteKey{addr, g.Group, r.From, r.Stamp.Boot}
 		n := v.notes[k]
 		v.notes[k] = note{until: max(n.until, until), stamp: max(n.stamp, r.Stamp.At)}
 	}

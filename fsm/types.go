@@ -106,6 +106,15 @@ func (d Document) Group(name string) (Group, bool) {
 	return Group{}, false
 }
 
+// Addrs returns the addresses of all groups.
+func (d Document) Addrs() []netip.Addr {
+	var out []netip.Addr
+	for _, g := range d.Groups {
+		out = append(out, g.Addrs()...)
+	}
+	return out
+}
+
 // A Group is a set of addresses that move together, called a VIP group by users.
 type Group struct {
 	Name      string
@@ -114,6 +123,15 @@ type Group struct {
 	Placement Placement
 	Announce  Announce
 	VRRP      VRRP
+}
+
+// Addrs returns the group's addresses without their prefix lengths.
+func (g Group) Addrs() []netip.Addr {
+	out := make([]netip.Addr, 0, len(g.Addresses))
+	for _, p := range g.Addresses {
+		out = append(out, p.Addr())
+	}
+	return out
 }
 
 // A Placement is the policy by which a group without a fit owner gets one.

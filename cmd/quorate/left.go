@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/quorate/quorate/internal/config"
@@ -22,12 +21,7 @@ func removeLeft(cfg *config.Config) (removed []string, err error) {
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 
-	var ours []netip.Addr
-	for _, g := range cfg.Document.Groups {
-		for _, p := range g.Addresses {
-			ours = append(ours, p.Addr())
-		}
-	}
+	ours := cfg.Document.Addrs()
 	f, fenceErr := fence.Open(fence.Options{Tag: daemon.FenceTag(cfg.Cluster)})
 	if errors.Is(fenceErr, fence.ErrUnavailable) && cfg.Fence == config.Lifetime {
 		fenceErr = nil // it was never used here

@@ -99,8 +99,7 @@ type Agent struct {
 	clockAt election.Instant // when the clock's steering is to be read next
 	done    bool
 	ended   chan struct{} // closed when Run is over
-	warnMu  sync.Mutex
-	warned  map[string]election.Instant // when a line was last written
+	seldom  Seldom
 }
 
 // New returns an Agent; Run works.
@@ -109,7 +108,7 @@ func New(cfg Config) *Agent {
 		cfg.Beat = func() {}
 	}
 	return &Agent{cfg: cfg, core: core.New(cfg.Core), box: newMailbox(), host: newWorker(), lan: newWorker(),
-		ended: make(chan struct{}), warned: map[string]election.Instant{}}
+		ended: make(chan struct{})}
 }
 
 // Post hands the agent an event. It never blocks, and no event is lost.
@@ -239,20 +238,34 @@ func (a *Agent) Join(ctx context.Context, n fsm.Node) error {
 // Release lets go of every group that this node holds; the leader moves them on.
 func (a *Agent) Release() { a.Post(core.ReleaseAsked{}) }
 
-// warnEvery is how often one trouble that goes on is reported.
-const warnEvery = time.Minute
-
 // warn reports a trouble of a worker, not more than once a minute for each what.
 func (a *Agent) warn(what, text string, args ...any) {
-	now := a.cfg.Now()
-	a.warnMu.Lock()
-	last, said := a.warned[what]
-	quiet := said && now.Sub(last) < warnEvery
-	if !quiet {
-		a.warned[what] = now
-	}
-	a.warnMu.Unlock()
-	if !quiet {
+	if a.seldom.Allow(what) {
 		a.cfg.Log.Warn(text, args...)
 	}
+}
+
+// seldomEvery is how often one trouble that goes on is reported.
+const seldomEvery = time.Minute
+
+// A Seldom keeps a trouble that goes on from filling the log. The zero value is
+// ready to use, from any goroutine.
+type Seldom struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// Allow reports whether what was last allowed a minute ago, or never.
+func (s *Seldom) Allow(what string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if last, said := s.last[what]; said && now.Sub(last) < seldomEvery {
+		return false
+	}
+	if s.last == nil {
+		s.last = map[string]time.Time{}
+	}
+	s.last[what] = now
+	return true
 }

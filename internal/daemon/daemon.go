@@ -100,6 +100,7 @@ type node struct {
 	api    *api.Server
 	vrrp   *speaker
 	note   formationNote
+	seldom agent.Seldom
 }
 
 // Run is the life of the daemon. It returns nil after a clean end: nothing is held

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,14 +54,7 @@ func (n *node) peerAddresses() []netip.AddrPort {
 // isVirtual reports whether an address is a VIP of the cluster: adverts are not
 // sent from one.
 func (n *node) isVirtual(a netip.Addr) bool {
-	for _, g := range n.raft.State().Document.Groups {
-		for _, p := range g.Addresses {
-			if p.Addr() == a {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.Contains(n.raft.State().Document.Addrs(), a)
 }
 
 // raftStream is Raft's share of the port.
@@ -109,27 +103,13 @@ type gossipSink struct{ n *node }
 func (s gossipSink) Datagram(from netip.AddrPort, payload []byte) {
 	msg, err := election.Decode(payload)
 	if err != nil {
-		s.n.malformed(from, err)
+		// A node of another version sends a dozen of them a second.
+		if s.n.seldom.Allow("malformed " + from.String()) {
+			s.n.log.Warn("dropped a lease datagram", "from", from, "error", err)
+		}
 		return
 	}
 	s.n.agent.Post(core.Datagram{Message: msg})
-}
-
-// malformed reports what cannot be read, once a minute for each sender: a node of
-// another version sends it a dozen times a second.
-func (n *node) malformed(from netip.AddrPort, err error) {
-	n.note.mu.Lock()
-	quiet := time.Since(n.note.malformed[from]) < warnEvery
-	if !quiet {
-		if n.note.malformed == nil {
-			n.note.malformed = map[netip.AddrPort]time.Time{}
-		}
-		n.note.malformed[from] = time.Now()
-	}
-	n.note.mu.Unlock()
-	if !quiet {
-		n.log.Warn("dropped a lease datagram", "from", from, "error", err)
-	}
 }
 
 func (s gossipSink) MembersChanged(changes []gossip.Change) {
@@ -262,12 +242,10 @@ func (n *node) formation(f election.Formation) {
 	}
 }
 
-// A formationNote is the last word on how a node without a cluster gets on, and of
-// whom it was last reported that their datagrams cannot be read.
+// A formationNote is the last word on how a node without a cluster gets on.
 type formationNote struct {
-	mu        sync.Mutex
-	f         election.Formation
-	malformed map[netip.AddrPort]time.Time
+	mu sync.Mutex
+	f  election.Formation
 }
 
 func (n *formationNote) set(f election.Formation) {

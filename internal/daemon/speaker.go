@@ -8,9 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/agent"
 	"github.com/quorate/quorate/vrrpcompat"
 	"github.com/quorate/quorate/vrrpcompat/wire"
 )
@@ -23,7 +23,7 @@ type speaker struct {
 	mu        sync.Mutex
 	conns     map[connKey]openConn
 	heard     map[string]uint64 // by result: accepted, or the reason of a refusal
-	warned    map[string]time.Time
+	seldom    agent.Seldom
 	started   chan *wire.Conn
 }
 
@@ -39,15 +39,11 @@ type openConn struct {
 	index int
 }
 
-// warnEvery bounds how often one reason to refuse adverts is logged.
-const warnEvery = time.Minute
-
 func newSpeaker(log *slog.Logger, isVirtual func(netip.Addr) bool) *speaker {
 	return &speaker{
 		log: log, isVirtual: isVirtual,
-		conns:  map[connKey]openConn{},
-		heard:  map[string]uint64{},
-		warned: map[string]time.Time{},
+		conns: map[connKey]openConn{},
+		heard: map[string]uint64{},
 		// A few devices and two families: enough that Listen does not wait for run.
 		started: make(chan *wire.Conn, 64),
 	}
@@ -89,8 +85,7 @@ func (s *speaker) hear(h wire.Heard) {
 	}
 	reason := h.Err.Reason.String()
 	s.heard[reason]++
-	if now := time.Now(); now.Sub(s.warned[reason]) >= warnEvery {
-		s.warned[reason] = now
+	if s.seldom.Allow(reason) {
 		s.log.Warn("refused a VRRP advert", "link", h.Interface, "source", h.Source, "reason", reason, "error", h.Err)
 	}
 }

@@ -303,14 +303,8 @@ func (c *Core) documentChanged() {
 // sweep has what an earlier life left removed, once: from when it is done this
 // process may hold addresses itself.
 func (c *Core) sweep() {
-	var addrs []netip.Addr
-	for _, def := range c.state.Document.Groups {
-		for _, p := range def.Addresses {
-			addrs = append(addrs, p.Addr())
-		}
-	}
 	c.sweeping = c.state.Document.Revision
-	c.do(Sweep{Addrs: addrs})
+	c.do(Sweep{Addrs: c.state.Document.Addrs()})
 }
 
 // sweptClean: from here on this process is the only one that ever held anything

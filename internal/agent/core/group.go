@@ -91,15 +91,6 @@ func newGroup(def fsm.Group, h *election.Holder, now election.Instant) *group {
 	return &group{def: def, holder: h, phase: idle, since: now}
 }
 
-// addrs returns the group's addresses.
-func (g *group) addrs() []netip.Addr {
-	out := make([]netip.Addr, 0, len(g.def.Addresses))
-	for _, p := range g.def.Addresses {
-		out = append(out, p.Addr())
-	}
-	return out
-}
-
 // open reports whether the fence may be open.
 func (g *group) open() bool { return g.phase == binding || g.phase == active }
 
@@ -154,12 +145,17 @@ func (c *Core) unfit(g *group) election.Unfit {
 		return election.UnfitKernel
 	case !g.resolved:
 		return election.UnfitNoDevice
-	case slices.ContainsFunc(g.at, func(p Place) bool { return c.linkDown[p.Link] }):
+	case c.onDeadLink(g):
 		return election.UnfitNoCarrier
 	case c.now.Before(g.faultUntil):
 		return g.fault
 	}
 	return 0
+}
+
+// onDeadLink reports whether a device of the group cannot carry anything.
+func (c *Core) onDeadLink(g *group) bool {
+	return slices.ContainsFunc(g.at, func(p Place) bool { return c.linkDown[p.Link] })
 }
 
 // advance brings the group as far as it can go now and sets when to look again.
@@ -249,7 +245,7 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 // its forgetting of the fence.
 func (c *Core) occupied(g *group) bool {
 	for _, o := range c.groups {
-		if o != g && slices.ContainsFunc(o.bound, func(p Place) bool { return slices.Contains(g.addrs(), p.Prefix.Addr()) }) {
+		if o != g && slices.ContainsFunc(o.bound, func(p Place) bool { return slices.Contains(g.def.Addrs(), p.Prefix.Addr()) }) {
 			return true
 		}
 	}
@@ -264,7 +260,7 @@ func (c *Core) openFence(g *group, deadline election.Instant) {
 	g.refreshAt = c.now.Add(refreshEvery)
 	g.enter(binding, g.since)
 	c.do(
-		SetFence{Group: g.def.Name, Addrs: g.addrs(), Until: deadline},
+		SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: deadline},
 		Bind{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: deadline},
 	)
 	g.wakeAt(deadline)
@@ -279,7 +275,7 @@ func (c *Core) whileOpen(g *group, why string, wants bool) {
 	}
 	if d, ok := g.holder.Deadline(c.now, c.log); ok && d.After(g.deadline) && c.now.Before(g.deadline) {
 		g.deadline = d
-		c.do(SetFence{Group: g.def.Name, Addrs: g.addrs(), Until: d})
+		c.do(SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: d})
 		c.refreshLifetime(g)
 	}
 	if !c.now.Before(g.deadline) {
@@ -375,7 +371,7 @@ func (c *Core) shut(g *group, why string) {
 	g.gen++
 	g.enter(closing, c.now)
 	g.deadline, g.unbindFails = 0, 0
-	c.do(SetFence{Group: g.def.Name, Addrs: g.addrs(), Until: 0})
+	c.do(SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: 0})
 	c.unbind(g)
 }
 

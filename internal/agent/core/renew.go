@@ -361,9 +361,7 @@ func (c *Core) link(ev Link) {
 // misplaced reports whether the group has no device that works on this host now, so
 // that another may have come to be the right one. A group that is well placed is
 // left alone: what happens to other devices must not move it.
-func (c *Core) misplaced(g *group) bool {
-	return !g.resolved || slices.ContainsFunc(g.at, func(p Place) bool { return c.linkDown[p.Link] })
-}
+func (c *Core) misplaced(g *group) bool { return !g.resolved || c.onDeadLink(g) }
 
 // resolveMisplaced looks again for devices now and then: an address that comes to a
 // device, and makes it the right one, is no event.
