@@ -21,6 +21,11 @@ func removeLeft(cfg *config.Config) (removed []string, err error) {
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 
+	unlock, err := daemon.LockFence(cfg.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	ours := cfg.Document.Addrs()
 	f, fenceErr := fence.Open(fence.Options{Tag: daemon.FenceTag(cfg.Cluster)})
 	if errors.Is(fenceErr, fence.ErrUnavailable) && cfg.Fence == config.Lifetime {

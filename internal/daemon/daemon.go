@@ -91,6 +91,7 @@ type node struct {
 	self   fsm.Node
 	dir    *raftnode.DataDir
 	kernel *kernel.Kernel
+	unlock func()       // of the fence
 	fence  *fence.Fence // nil where the lifetime is the fence
 	link   *peerlink.Link
 	gossip *gossip.Gossip
@@ -140,6 +141,9 @@ func (n *node) open() (err error) {
 		return err
 	}
 	if n.kernel, err = kernel.Open(); err != nil {
+		return err
+	}
+	if n.unlock, err = LockFence(n.cfg.Cluster); err != nil {
 		return err
 	}
 	if err := n.openFence(); err != nil {
@@ -254,6 +258,9 @@ func (n *node) close() {
 		if err := n.fence.Close(); err != nil {
 			n.log.Warn("cannot close the fence", "error", err)
 		}
+	}
+	if n.unlock != nil {
+		n.unlock()
 	}
 	if n.link != nil {
 		_ = n.link.Close() // after Run it is closed already

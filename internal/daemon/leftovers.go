@@ -3,8 +3,10 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"github.com/quorate/quorate/vipctl/fence"
 	"github.com/quorate/quorate/vipctl/kernel"
@@ -82,4 +84,22 @@ func (n *node) dropFence() error {
 		err = f.Detach()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// LockFence takes the right to change the cluster's fence in this network
+// namespace, until the returned function is called or the process ends. The lock on
+// data_dir is not enough: a second daemon with another data_dir would clear the
+// first one's entries and take its programs off, and the first would go on without a
+// fence. The lock is a socket in the abstract namespace, which the kernel keeps for
+// each network namespace and takes back from a process that dies.
+func LockFence(cluster string) (unlock func(), err error) {
+	l, err := net.Listen("unix", "@quorate-fence-"+FenceTag(cluster))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another quorate process of cluster %q runs in this network namespace, and the fence is its: "+
+			"stop that one first, or give this one a network namespace of its own", cluster)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the fence of cluster %q: %w", cluster, err)
+	}
+	return func() { _ = l.Close() }, nil
 }
