@@ -32,12 +32,16 @@ type confirmation struct {
 
 // NewHolder returns a Holder of a process that started at the given instant.
 // Answers to what an earlier life of the process asked do not count (lease.md, V2b).
+//
+//quorate:rule this-life
 func NewHolder(boot BootID, started Instant) *Holder {
 	return &Holder{boot: boot, notBefore: started, answers: map[fsm.InstanceID][]confirmation{}}
 }
 
 // SetEpoch makes the holder count answers for that epoch only. Those for an
 // earlier one are forgotten; a deadline that was already written may run out.
+//
+//quorate:rule epoch-forgets
 func (h *Holder) SetEpoch(epoch uint64) {
 	if h.epoch != epoch {
 		h.epoch = epoch
@@ -50,10 +54,18 @@ func (h *Holder) Epoch() uint64 { return h.epoch }
 
 // Released forgets every answer, and those still under way: what was asked
 // before the release does not count after it (lease.md, V2).
+//
+//quorate:rule release-forgets
 func (h *Holder) Released(at Instant) {
-	h.notBefore = max(h.notBefore, at)
+	h.voidBefore(at)
 	clear(h.answers)
 }
+
+// voidBefore has the answers not count that are still under way to what was asked
+// until then.
+//
+//quorate:rule release-voids
+func (h *Holder) voidBefore(at Instant) { h.notBefore = max(h.notBefore, at) }
 
 // Confirm takes one voter's confirmation, received at the given instant. It
 // reports whether the answer counts: one of another boot, from the future, from
@@ -63,11 +75,7 @@ func (h *Holder) Confirm(receipt Instant, a Answer, g GroupAnswer) bool {
 	if !h.counts(receipt, a.Echo, g) {
 		return false
 	}
-	c := confirmation{
-		start:    notBlockedUntil(receipt, g.Blocked),
-		deadline: holdUntil(a.Echo.At, a.Lease),
-		log:      a.Log,
-	}
+	c := h.worth(receipt, a, g)
 	kept := slices.DeleteFunc(h.answers[a.From], func(o confirmation) bool {
 		return o.deadline <= receipt || (o.start >= c.start && o.deadline <= c.deadline)
 	})
@@ -78,22 +86,75 @@ func (h *Holder) Confirm(receipt Instant, a Answer, g GroupAnswer) bool {
 	return true
 }
 
-func (h *Holder) counts(receipt Instant, asked Stamp, g GroupAnswer) bool {
-	return g.Verdict == Confirmed && g.Epoch == h.epoch && h.epoch != 0 &&
-		asked.Boot == h.boot && asked.At <= receipt && asked.At > h.notBefore
+// worth is what one answer allows. Start and deadline both come from it: what else
+// that voter said does not help.
+//
+//quorate:rule one-answer
+func (h *Holder) worth(receipt Instant, a Answer, g GroupAnswer) confirmation {
+	return confirmation{
+		start:    notBlockedUntil(claimFrom(a.Echo.At, receipt), g.Blocked),
+		deadline: holdUntil(letGoFrom(a.Echo.At, receipt), a.Lease),
+		log:      a.Log,
+	}
 }
 
-// holdUntil is when a holder must have let go: counted from the sending of the
-// question, as every voter counts from its later arrival.
-func holdUntil(sent Instant, lease time.Duration) Instant { return sent.Add(lease) }
+func (h *Holder) counts(receipt Instant, asked Stamp, g GroupAnswer) bool {
+	return g.Verdict == Confirmed && h.epoch != 0 && h.ofThisEpoch(g.Epoch) &&
+		h.ofThisBoot(asked) && notOfTheFuture(asked, receipt) && h.askedSince(asked)
+}
 
-// notBlockedUntil is when a holder may start on an answer: counted from the
-// answer's arrival, as the voter counted from its earlier sending.
-func notBlockedUntil(receipt Instant, blocked time.Duration) Instant { return receipt.Add(blocked) }
+// ofThisEpoch: a yes to an earlier epoch says nothing of the present one.
+//
+//quorate:rule answer-epoch
+func (h *Holder) ofThisEpoch(epoch uint64) bool { return epoch == h.epoch }
+
+// ofThisBoot: instants of another boot are another clock's.
+//
+//quorate:rule answer-boot
+func (h *Holder) ofThisBoot(asked Stamp) bool { return asked.Boot == h.boot }
+
+// notOfTheFuture: nothing can be answered that was not yet asked.
+//
+//quorate:rule answer-not-of-the-future
+func notOfTheFuture(asked Stamp, receipt Instant) bool { return asked.At <= receipt }
+
+// askedSince: only what this process asked, and asked since its last release.
+//
+//quorate:rule answer-since
+func (h *Holder) askedSince(asked Stamp) bool { return asked.At > h.notBefore }
+
+// letGoFrom is the instant from which a holder counts the time after which it must
+// have let go: the earlier of sending and receipt. Every voter counts from the
+// arrival of the question, which is later.
+//
+//quorate:rule let-go-from-sending
+func letGoFrom(sent, receipt Instant) Instant { return min(sent, receipt) }
+
+// claimFrom is the instant from which a holder counts the time after which it may
+// start: the later of sending and receipt. The voter counted from the sending of
+// its answer, which is earlier.
+//
+//quorate:rule claim-from-receipt
+func claimFrom(sent, receipt Instant) Instant { return max(sent, receipt) }
+
+// holdUntil is when a holder must have let go, by the lease that the question
+// stated: what the voter's note was taken for, whatever the lease is by now.
+//
+//quorate:rule stated-lease
+func holdUntil(from Instant, stated time.Duration) Instant { return from.Add(stated) }
+
+// notBlockedUntil is when a holder may start on an answer: when the longest note of
+// anyone else has run out.
+//
+//quorate:rule start-after-blocked
+func notBlockedUntil(from Instant, blocked time.Duration) Instant { return from.Add(blocked) }
 
 // Deadline returns the latest instant until which the answers allow the group to
 // be held at clock reading now, and whether that is later than now. own is what
-// the node's own log says of the voters.
+// the node's own log says of the voters. What blocks counts on every renewal: it
+// does not matter whether the group is open already.
+//
+//quorate:rule anew
 func (h *Holder) Deadline(now Instant, own VoterLog) (Instant, bool) {
 	d, ok := h.deadlineAt(now, now, own)
 	return d, ok && d.After(now)
@@ -121,12 +182,12 @@ func (h *Holder) NextStart(now Instant, own VoterLog) (Instant, bool) {
 
 // deadlineAt evaluates the answers that are unexpired now as of instant at.
 func (h *Holder) deadlineAt(now, at Instant, own VoterLog) (Instant, bool) {
-	logs := []VoterLog{own}
+	var logs []VoterLog
 	best := map[fsm.InstanceID]Instant{}
 	for id, kept := range h.answers {
 		for _, c := range kept {
-			if c.deadline <= now {
-				continue // expired: neither its vote nor its voter set counts
+			if c.expired(now) {
+				continue
 			}
 			logs = append(logs, c.log)
 			if c.start <= at {
@@ -134,7 +195,7 @@ func (h *Holder) deadlineAt(now, at Instant, own VoterLog) (Instant, bool) {
 			}
 		}
 	}
-	required := Required(logs)
+	required := Required(knownLogs(own, logs))
 	if len(required) == 0 {
 		return 0, false
 	}
@@ -149,6 +210,12 @@ func (h *Holder) deadlineAt(now, at Instant, own VoterLog) (Instant, bool) {
 	return deadline, true
 }
 
+// expired: neither the vote of an answer nor the voter set in it counts for longer
+// than the lease that it confirmed. A set that was rolled back is else never forgotten.
+//
+//quorate:rule unexpired
+func (c confirmation) expired(now Instant) bool { return c.deadline <= now }
+
 // majorityDeadline returns the latest instant that a majority of the set allows.
 func majorityDeadline(set VoterSet, best map[fsm.InstanceID]Instant) (Instant, bool) {
 	var given []Instant
@@ -162,5 +229,11 @@ func majorityDeadline(set VoterSet, best map[fsm.InstanceID]Instant) (Instant, b
 		return 0, false
 	}
 	slices.Sort(given)
-	return given[len(given)-need], true
+	return latestOfAll(given, need), true
 }
+
+// latestOfAll is the latest instant which each of some so many voters allows: the
+// most generous of them does not speak for the others.
+//
+//quorate:rule every-member
+func latestOfAll(ascending []Instant, need int) Instant { return ascending[len(ascending)-need] }

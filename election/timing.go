@@ -42,6 +42,8 @@ const (
 
 // WithDrift returns how long someone who waits for another host's d must wait on
 // his own clock: d·(1+ρ), rounded up.
+//
+//quorate:rule drift
 func WithDrift(d time.Duration) time.Duration {
 	return d + (d*driftPercent+99)/100
 }
@@ -49,6 +51,8 @@ func WithDrift(d time.Duration) time.Duration {
 // RestartWait is how long after its start a voter confirms nothing, given the
 // longest lease and grace that it ever confirmed: every note that an earlier life
 // took, and this one does not remember, has then run out (rule (b); lease.md, V4).
+//
+//quorate:rule restart-wait
 func RestartWait(longest time.Duration) time.Duration { return WithDrift(longest) }
 
 // Spacing is how far apart a leader makes two changes of the voter set, where
@@ -57,12 +61,20 @@ func Spacing(longest time.Duration) time.Duration { return 2 * WithDrift(longest
 
 // MayChangeVoters reports whether a leader may append a change of the voter set:
 // both the previous change and the first entry of its own term must have been
-// seen committed a whole Spacing ago. A set that a dead leader appended may commit
-// only with the next leader's first entry, so counting from the appending would
-// count nothing.
+// seen committed a whole Spacing ago.
+//
+//quorate:rule spacing
 func MayChangeVoters(now, setCommitted, termCommitted Instant, longest time.Duration) bool {
-	from := max(setCommitted, termCommitted)
-	return now.Sub(from) >= Spacing(longest)
+	return now.Sub(spacedFrom(setCommitted, termCommitted)) >= Spacing(longest)
+}
+
+// spacedFrom is from when the Spacing counts. A set that a dead leader appended may
+// commit only with the next leader's first entry, so counting from the appending
+// would count nothing (lease.md, V6).
+//
+//quorate:rule spacing-from-commit
+func spacedFrom(setCommitted, termCommitted Instant) Instant {
+	return max(setCommitted, termCommitted)
 }
 
 // A ClockReading is what adjtimex(2) says of how the kernel steers the clock.
@@ -80,6 +92,8 @@ func (r ClockReading) Deviation() int64 {
 // CheckClock returns an error while the clock is steered further off its rate
 // than the lease arithmetic allows for. chrony by default slews a large offset by
 // up to 8.3 %, eight times ρ (lease.md, V11).
+//
+//quorate:rule clock-bound
 func CheckClock(r ClockReading) error {
 	if d := r.Deviation(); d > MaxClockDeviation || d < -MaxClockDeviation {
 		return fmt.Errorf("the clock is being slewed by %d ppm, the lease allows ±%d: "+

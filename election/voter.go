@@ -74,15 +74,21 @@ func NewVoter(self fsm.InstanceID, now Instant, longest time.Duration, at LogAtS
 	}
 }
 
-// Applied tells the voter what the node has applied. It reports rule (a): ready
-// only when all that the log held at the start is applied, or an entry of a later
-// term; an uncommitted tail may have been cut off.
+// Applied tells the voter what the node has applied. It is ready only when that is
+// all that the log held at the start, or an entry of a later term; an uncommitted
+// tail may have been cut off.
 func (v *Voter) Applied(st *fsm.State) {
 	v.sender.Cluster = st.Cluster
-	if st.Index >= v.atStart.LastCommand || st.Term > v.atStart.LastTerm {
-		v.caught = true
-	}
+	v.caught = v.caught || v.atStart.replayed(st)
 	v.highest = max(v.highest, st.Index)
+}
+
+// replayed is rule (a): what the node had applied before its process started, it
+// has applied again.
+//
+//quorate:rule log-replayed
+func (at LogAtStart) replayed(st *fsm.State) bool {
+	return st.Index >= at.LastCommand || st.Term > at.LastTerm
 }
 
 // Ready reports whether the voter confirms at all, by rules (a) and (b).
@@ -93,6 +99,8 @@ func (v *Voter) waitedOut(now Instant) bool { return !now.Before(v.readyAt) }
 
 // ClockMended tells the voter that its clock was slewed until now. Notes that it
 // took or aged meanwhile may have run out too early, so it waits as after a restart.
+//
+//quorate:rule slew-waited-out
 func (v *Voter) ClockMended(now Instant) {
 	v.readyAt = max(v.readyAt, now.Add(RestartWait(v.longest)))
 }
@@ -128,7 +136,7 @@ func (v *Voter) Renewal(p Poll, r Renewal) (a Answer, need time.Duration) {
 		ga := GroupAnswer{Group: g.Group, Epoch: g.Epoch}
 		ga.Blocked = v.blocked(p.Now, p.State, g.Group, r)
 		ga.Verdict = v.verdict(p, r, g, cloned)
-		hold := r.Lease + r.Grace
+		hold := holdOf(r)
 		if ga.Verdict == Confirmed && v.mustPersist(hold) {
 			ga.Verdict, need = NotReady, hold
 			v.remember(p.Now, r, g)
@@ -148,70 +156,135 @@ func (v *Voter) Renewal(p Poll, r Renewal) (a Answer, need time.Duration) {
 
 // mustPersist is V4's rule: a longer hold than any before is on disk before it is
 // first confirmed, so that a restarted voter waits long enough.
+//
+//quorate:rule longest-written-first
 func (v *Voter) mustPersist(hold time.Duration) bool { return hold > v.longest }
 
 // verdict says whether the voter may confirm group g to the sender of r.
 func (v *Voter) verdict(p Poll, r Renewal, g GroupState, cloned bool) Verdict {
-	k := groupKey{g.Group, r.From}
+	k, a := groupKey{g.Group, r.From}, p.State.Assignments[g.Group]
 	switch {
 	case cloned:
 		return Cloned
-	case !newerThanKnown(r.Stamp, v.asked[k]) || !newerThanKnown(r.Stamp, v.left[k]):
+	case v.repeated(k, r.Stamp) || v.releasedSince(k, r.Stamp):
 		return Repeated
-	case r.Lease <= 0 || r.Grace < 0 || r.Lease+r.Grace > p.State.Document.MaxHold:
+	case !bounded(r, p.State.Document.MaxHold):
 		return TooLong
-	case !p.ClockOK:
+	case !p.ticksTrue():
 		return ClockOff
 	case !v.Ready(p.Now):
 		return NotReady
-	case p.State.Index < v.highest:
-		return Behind // the state stepped back, as a late snapshot can make it
-	}
-	return judgeEpoch(p.State, g, r.From)
-}
-
-// newerThanKnown refuses a stamp that is not newer than one known of the same boot.
-func newerThanKnown(s, known Stamp) bool { return s.Boot != known.Boot || s.At > known.At }
-
-// judgeEpoch confirms only what the applied state says exactly.
-func judgeEpoch(st *fsm.State, g GroupState, from fsm.InstanceID) Verdict {
-	a := st.Assignments[g.Group]
-	switch {
-	case g.Epoch > a.Epoch:
+	case v.steppedBack(p.State), notApplied(a, g):
 		return Behind
-	case g.Epoch < a.Epoch || a.Owner != from:
+	case superseded(a, g, r.From):
 		return Stale
 	}
 	return Confirmed
 }
 
+// repeated refuses a question that is not newer than the last one confirmed: a late
+// copy of it, from an owner that is gone, would block the next one anew.
+//
+//quorate:rule asked-in-order
+func (v *Voter) repeated(k groupKey, s Stamp) bool { return !newerThanKnown(s, v.asked[k]) }
+
+// releasedSince refuses what was asked before the release that it knows (V2).
+//
+//quorate:rule asked-since-release
+func (v *Voter) releasedSince(k groupKey, s Stamp) bool { return !newerThanKnown(s, v.left[k]) }
+
+// newerThanKnown refuses a stamp that is not newer than one known of the same boot.
+func newerThanKnown(s, known Stamp) bool { return s.Boot != known.Boot || s.At > known.At }
+
+// bounded refuses a hold that is longer than the document allows: it could block
+// everyone, and outlast the time between two changes of the voter set.
+//
+//quorate:rule hold-bounded
+func bounded(r Renewal, most time.Duration) bool {
+	return r.Lease > 0 && r.Grace >= 0 && holdOf(r) <= most
+}
+
+// ticksTrue: a voter whose own clock is slewed would age its notes wrongly.
+//
+//quorate:rule slewed-voter-refuses
+func (p Poll) ticksTrue() bool { return p.ClockOK }
+
+// steppedBack reports whether the state is older than one that was applied in this
+// life, as a late snapshot can make it.
+//
+//quorate:rule never-older-state
+func (v *Voter) steppedBack(st *fsm.State) bool { return st.Index < v.highest }
+
+// notApplied: the epoch asked for is not in the applied state yet, so neither are
+// the addresses that it is for.
+//
+//quorate:rule applied-only
+func notApplied(a fsm.Assignment, g GroupState) bool { return g.Epoch > a.Epoch }
+
+// superseded: a newer epoch was applied than the one asked for, or another owner.
+//
+//quorate:rule never-superseded
+func superseded(a fsm.Assignment, g GroupState, from fsm.InstanceID) bool {
+	return g.Epoch < a.Epoch || g.Epoch == a.Epoch && a.Owner != from
+}
+
+// holdOf is for how long the sender may answer after a confirmation, at worst: its
+// lease, and what its fence may run on after that.
+//
+//quorate:rule grace-counts
+func holdOf(r Renewal) time.Duration { return r.Lease + r.Grace }
+
 // blocked is how long the longest note of anyone else on any address of the group
-// still runs. The same instance on another boot is someone else: either it has
-// rebooted, and the wait is short, or its data directory was copied to another host.
+// still runs.
+//
+//quorate:rule blocked
 func (v *Voter) blocked(now Instant, st *fsm.State, group string, asks Renewal) time.Duration {
 	g, _ := st.Document.Group(group)
-	addrs := g.Addrs()
 	var longest time.Duration
 	for k, n := range v.notes {
-		if (k.node != asks.From || k.boot != asks.Stamp.Boot) && slices.Contains(addrs, k.addr) {
+		if k.ofAnother(asks) && k.touches(g) {
 			longest = max(longest, n.until.Sub(now))
 		}
 	}
 	return longest
 }
 
-// take notes that the sender may answer for the group's addresses. A note is only
-// ever lengthened: a shorter lease does not shorten what was confirmed (V3).
+// ofAnother: the same instance on another boot is someone else. Either it has
+// rebooted, and the wait is short, or its data directory was copied to another host.
+//
+//quorate:rule boots-block
+func (k noteKey) ofAnother(asks Renewal) bool {
+	return k.node != asks.From || k.boot != asks.Stamp.Boot
+}
+
+// touches: what counts is the address, whatever group it was in when it was
+// confirmed (V7).
+//
+//quorate:rule note-per-address
+func (k noteKey) touches(g fsm.Group) bool {
+	return slices.ContainsFunc(g.Addresses, func(p netip.Prefix) bool { return p.Addr() == k.addr })
+}
+
+// take notes that the sender may answer for the group's addresses.
+//
+//quorate:rule note
 func (v *Voter) take(now Instant, st *fsm.State, r Renewal, g GroupState) {
-	until := now.Add(WithDrift(r.Lease + r.Grace))
+	until := now.Add(WithDrift(holdOf(r)))
 	group, _ := st.Document.Group(g.Group)
 	for _, addr := range group.Addrs() {
 		k := noteKey{addr, g.Group, r.From, r.Stamp.Boot}
-		n := v.notes[k]
-		v.notes[k] = note{until: max(n.until, until), stamp: max(n.stamp, r.Stamp.At)}
+		v.notes[k] = v.notes[k].lengthened(note{until: until, stamp: r.Stamp.At})
 	}
 	v.asked[groupKey{g.Group, r.From}] = r.Stamp
 	delete(v.behind, groupKey{g.Group, r.From})
+}
+
+// lengthened: a shorter lease, or an older question, does not shorten what was
+// confirmed before (V3).
+//
+//quorate:rule note-max
+func (n note) lengthened(by note) note {
+	return note{until: max(n.until, by.until), stamp: max(n.stamp, by.stamp)}
 }
 
 // Release drops the notes that the releasing instance took before its stamp, and
@@ -228,12 +301,18 @@ func (v *Voter) Release(now Instant, r Release) {
 		}
 		v.left[k] = s
 		for nk, n := range v.notes {
-			if nk.group == g.Group && nk.node == r.From && nk.boot == r.Boot && n.stamp < g.At {
+			if nk.group == g.Group && nk.node == r.From && n.endedBy(nk.boot, s) {
 				delete(v.notes, nk)
 			}
 		}
 	}
 }
+
+// endedBy: a release ends what was noted before its stamp, on its own boot. A newer
+// note is of a later tenure (V1).
+//
+//quorate:rule release-order
+func (n note) endedBy(boot BootID, left Stamp) bool { return boot == left.Boot && n.stamp < left.At }
 
 // A question is one group of a renewal that could not be confirmed yet.
 type question struct {
@@ -310,6 +389,8 @@ func (v *Voter) seen(id fsm.InstanceID) *incarnations {
 }
 
 // cloned takes note of a boot and reports whether the instance is under alarm.
+//
+//quorate:rule clone-refused
 func (c *incarnations) cloned(now Instant, boot BootID) bool {
 	switch {
 	case c.current == BootID{}:

@@ -20,6 +20,8 @@ func (s VoterSet) IsZero() bool { return len(s.Voters) == 0 }
 func (s VoterSet) Has(id fsm.InstanceID) bool { return slices.Contains(s.Voters, id) }
 
 // Majority is how many voters of the set decide.
+//
+//quorate:rule majority
 func (s VoterSet) Majority() int { return len(s.Voters)/2 + 1 }
 
 // newer orders sets as Raft orders log entries.
@@ -39,11 +41,9 @@ type VoterLog struct {
 
 // Required returns the sets of each of which a holder needs a majority: the
 // newest that its own log or an unexpired answer names, and the one before it
-// unless someone knows the newest to be committed. Two children of one committed
-// set need not intersect when that set is even, so an uncommitted one never
-// counts alone (lease.md, V5).
+// unless someone knows the newest to be committed.
 func Required(logs []VoterLog) []VoterSet {
-	var newest, before VoterSet
+	var newest VoterSet
 	for _, l := range logs {
 		if l.Last.newer(newest) {
 			newest = l.Last
@@ -52,19 +52,35 @@ func Required(logs []VoterLog) []VoterSet {
 	if newest.IsZero() {
 		return nil
 	}
+	if before := uncommittedOver(newest, logs); !before.IsZero() {
+		return []VoterSet{newest, before}
+	}
+	return []VoterSet{newest}
+}
+
+// uncommittedOver returns the set before the newest one, unless someone knows the
+// newest to be committed or nobody knows of one before. Two children of one
+// committed set need not intersect when that set is even, so an uncommitted one
+// never counts alone (lease.md, V5).
+//
+//quorate:rule predecessor
+func uncommittedOver(newest VoterSet, logs []VoterLog) (before VoterSet) {
 	for _, l := range logs {
 		if l.Last.newer(newest) || newest.newer(l.Last) {
 			continue
 		}
 		if l.LastCommitted {
-			return []VoterSet{newest}
+			return VoterSet{}
 		}
 		if !l.Previous.IsZero() {
 			before = l.Previous
 		}
 	}
-	if before.IsZero() {
-		return []VoterSet{newest}
-	}
-	return []VoterSet{newest, before}
+	return before
 }
+
+// knownLogs is what is known of the voter sets: the own log and what the unexpired
+// answers say. The own one alone may be cut off from later sets.
+//
+//quorate:rule sets-of-answers
+func knownLogs(own VoterLog, answered []VoterLog) []VoterLog { return append(answered, own) }

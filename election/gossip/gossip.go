@@ -61,7 +61,8 @@ type Sink interface {
 	MembersChanged(changes []Change)
 }
 
-// Config is what Open needs. All fields are required, except that Peers may be nil.
+// Config is what Open needs. All fields are required, except that Peers and Packets
+// may be nil.
 type Config struct {
 	// Address is where to listen by UDP, and what other nodes are told. Its TCP port
 	// of the same number is behind Streams.
@@ -77,13 +78,15 @@ type Config struct {
 	// attempt to find those that are missing. Its own address may be among them.
 	Peers func() []netip.AddrPort
 	Sink  Sink
-	Log   *slog.Logger
+	// Packets carries the packets, and is closed by Run or Close; nil: UDP on Address.
+	Packets PacketConn
+	Log     *slog.Logger
 }
 
 // A Gossip is one node's part. Its methods may be called concurrently.
 type Gossip struct {
 	cfg     Config
-	udp     *net.UDPConn
+	udp     PacketConn
 	foreign *foreign
 	table   *table
 
@@ -116,13 +119,14 @@ func Open(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open gossip: %w", err)
 	}
-	udp, err := listenUDP(cfg.Address)
-	if err != nil {
-		return nil, err
+	if cfg.Packets == nil {
+		if cfg.Packets, err = listenUDP(cfg.Address); err != nil {
+			return nil, err
+		}
 	}
 	g := &Gossip{
 		cfg:      cfg,
-		udp:      udp,
+		udp:      cfg.Packets,
 		foreign:  newForeign(cfg.Log),
 		table:    newTable(Member{Meta: cfg.Meta, Address: cfg.Address}),
 		envelope: appendEnvelope(nil, cfg.Address),

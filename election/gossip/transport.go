@@ -19,8 +19,16 @@ import (
 // get to run, in bytes: some thousand datagrams.
 const receiveBuffer = 2 << 20
 
+// A PacketConn sends and receives packets, each whole or not at all, as
+// *net.UDPConn does. Close ends a read that waits.
+type PacketConn interface {
+	ReadFromUDPAddrPort(b []byte) (n int, from netip.AddrPort, err error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+	Close() error
+}
+
 // listenUDP takes the port.
-func listenUDP(addr netip.AddrPort) (*net.UDPConn, error) {
+func listenUDP(addr netip.AddrPort) (PacketConn, error) {
 	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -57,7 +65,7 @@ func enlargeBuffer(udp *net.UDPConn) error {
 
 // A transport is memberlist's way to the network.
 type transport struct {
-	udp     *net.UDPConn
+	udp     PacketConn
 	streams net.Listener
 	dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	address netip.AddrPort

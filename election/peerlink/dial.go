@@ -39,7 +39,7 @@ func (l *Link) DialGossip(ctx context.Context, to netip.AddrPort) (net.Conn, err
 func (l *Link) dial(ctx context.Context, to netip.AddrPort, protocol string, greet func(*tls.Conn) error) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	conn, err := l.dialer.DialContext(ctx, "tcp", to.String())
+	conn, err := l.cfg.Network.Dial(ctx, to)
 	if err != nil {
 		return nil, fmt.Errorf("connect to node %s: %w", to, err)
 	}

@@ -16,11 +16,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/fsm"
 )
@@ -55,7 +53,9 @@ type Config struct {
 	// Admit says whether Raft may be spoken with an instance that calls, however well
 	// it introduces itself. It is called from any goroutine. Nil: with all.
 	Admit func(fsm.InstanceID) bool
-	Log   *slog.Logger
+	// Network makes the connections; nil: TCP on this host.
+	Network Network
+	Log     *slog.Logger
 }
 
 // A Link is this node's end of everything between the nodes. Its methods may be
@@ -69,7 +69,6 @@ type Link struct {
 	gossip *queue
 	rpc    *queue
 	client *Client
-	dialer net.Dialer
 }
 
 // Listen takes the port. Nothing is accepted before Run.
@@ -81,49 +80,19 @@ func Listen(cfg Config) (*Link, error) {
 	if id.Instance.IsZero() {
 		return nil, errors.New("listen for nodes: this node's instance id is zero")
 	}
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive, Control: socketOptions}
-	tcp, err := lc.Listen(context.Background(), "tcp", cfg.Address.String())
+	if cfg.Network == nil {
+		cfg.Network = newHostTCP(cfg.Address.Addr())
+	}
+	tcp, err := cfg.Network.Listen(cfg.Address)
 	if err != nil {
-		return nil, listenError(cfg.Address, err)
+		return nil, err
 	}
 	l := &Link{cfg: cfg, tcp: tcp, tally: newTally(cfg.Log), gate: newGate()}
 	for _, q := range []**queue{&l.raft, &l.gossip, &l.rpc} {
 		*q = newQueue(tcp.Addr())
 	}
-	l.dialer = net.Dialer{KeepAliveConfig: keepAlive, Control: socketOptions}
-	if ip := cfg.Address.Addr(); !ip.IsUnspecified() {
-		// Otherwise the kernel may choose a virtual IP as the source, and the
-		// connection would die when that moves away.
-		l.dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0))
-	}
 	l.client = newClient(l)
 	return l, nil
-}
-
-func listenError(addr netip.AddrPort, err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listen on TCP %s: another process has this port (see `ss -ltnp 'sport = :%d'`): "+
-			"stop it, or set another port in `address:` here and in `peers:` everywhere: %w", addr, addr.Port(), err)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("listen on TCP %s: no device of this host has the address %s: correct `address:`, "+
-			"or bring the device up first: %w", addr, addr.Addr(), err)
-	}
-	return fmt.Errorf("listen on TCP %s: %w", addr, err)
-}
-
-// keepAlive finds a peer that went away while its connection was idle.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 2}
-
-// socketOptions sets TCP_USER_TIMEOUT, which finds a peer that went away while
-// data was under way to it: by retransmission alone that takes a quarter of an hour.
-// Accepted sockets inherit it from the listening one.
-func socketOptions(_, _ string, c syscall.RawConn) error {
-	var failed error
-	err := c.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadPeer.Milliseconds()))
-	})
-	return errors.Join(err, failed)
 }
 
 // Address is where the port really is.

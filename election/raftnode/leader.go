@@ -43,7 +43,7 @@ func (n *Node) watchLeader(ctx context.Context, r *raft.Raft, kick chan struct{}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		info := look(r, n.id)
+		info := n.look(r)
 		if info.Self && n.led.Load() != info.Term {
 			n.openTerm(r, info.Term, kick)
 		}
@@ -61,13 +61,17 @@ func (n *Node) watchLeader(ctx context.Context, r *raft.Raft, kick chan struct{}
 }
 
 // look reads who leads and in which term, both of the same moment.
-func look(r *raft.Raft, self raft.ServerID) LeaderInfo {
+func (n *Node) look(r *raft.Raft) LeaderInfo {
 	for {
+		self := n.id
 		term := r.CurrentTerm()
 		state := r.State()
 		addr, id := r.LeaderWithID()
 		if r.CurrentTerm() != term {
 			continue
+		}
+		if heard := n.heard.Load(); heard != nil && heard.Term > term {
+			return *heard
 		}
 		info := LeaderInfo{Self: state == raft.Leader && id == self, Term: term}
 		if id == self && !info.Self {

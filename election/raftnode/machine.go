@@ -12,8 +12,8 @@ import (
 )
 
 // Applied tells what one log entry did, or that a snapshot took the place of the
-// state. A snapshot that came late can be older than what was applied before; it
-// is delivered as it is, and State.Index tells.
+// state. Should one be older than what was applied before, which passSnapshot is
+// there to prevent, it is delivered as it is, and State.Index tells.
 type Applied struct {
 	State    *fsm.State
 	Command  fsm.Command // zero when Restored

@@ -35,10 +35,7 @@ const (
 	defaultCommitTimeout = 50 * time.Millisecond
 	rpcTimeout           = 500 * time.Millisecond
 	// One connection each for heartbeats, entries and votes.
-	maxPool = 3
-	// With 1 the library does not pipeline: a pipeline can lose a follower for ever
-	// while heartbeats keep it looking healthy.
-	maxRPCsInFlight   = 1
+	maxPool           = 3
 	snapshotThreshold = 1024
 	trailingLogs      = 512
 
@@ -89,6 +86,9 @@ type Config struct {
 	// DiskStall is how long a write may take before the disk counts as stalled;
 	// zero: 1 s.
 	DiskStall time.Duration
+	// Disk, if set, puts something between Raft and its files: what a simulation
+	// makes slow. It is called once, by Open.
+	Disk func(raft.LogStore, raft.StableStore) (raft.LogStore, raft.StableStore)
 }
 
 // A Node is one Raft server. Its methods may be called concurrently; those that
@@ -106,6 +106,7 @@ type Node struct {
 	led     atomic.Uint64  // the term whose first command this node proposed
 	opening sync.WaitGroup // those first commands, on their way
 	leader  atomic.Pointer[LeaderInfo]
+	heard   atomic.Pointer[LeaderInfo] // of the newest term that a heartbeat brought; nil: none
 
 	forming sync.Mutex // pledging and bootstrapping exclude each other
 
@@ -127,6 +128,9 @@ func Open(cfg Config) (*Node, error) {
 	s, err := openStores(cfg.Dir, bridge(cfg.Log), newDiskWatch(cfg.DiskStall, cfg.Sink.Disk))
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Disk != nil {
+		s.log.LogStore, s.stable.StableStore = cfg.Disk(s.log.LogStore, s.stable.StableStore)
 	}
 	return newNode(cfg, s), nil
 }
@@ -154,11 +158,10 @@ func (n *Node) stopWith(err error) {
 
 func (n *Node) networkTransport() voteTransport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:          addressed{n.cfg.Stream, raft.ServerAddress(n.cfg.Self.Address.String())},
-		MaxPool:         maxPool,
-		MaxRPCsInFlight: maxRPCsInFlight,
-		Timeout:         rpcTimeout,
-		Logger:          bridge(n.cfg.Log),
+		Stream:  addressed{n.cfg.Stream, raft.ServerAddress(n.cfg.Self.Address.String())},
+		MaxPool: maxPool,
+		Timeout: rpcTimeout,
+		Logger:  bridge(n.cfg.Log),
 	})
 }
 
@@ -202,8 +205,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.stores.voters.attach(n.cfg.Sink.VoterSets)
 	notify := make(chan bool, 16)
 	kick := make(chan struct{}, 1)
-	n.trans = patient{n.newTransport(), n}
-	r, err := raft.NewRaft(n.settings(notify), n.machine, n.stores.log, n.stores.stable, n.stores.snaps, n.trans)
+	requests := newOrderly(n.newTransport(), n)
+	n.trans = patient{requests, n}
+	r, err := raft.NewRaft(n.settings(notify), n.machine, n.stores.log, &onward{StableStore: n.stores.stable}, n.stores.snaps, n.trans)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start Raft: %w", err), n.trans.Close(), n.stores.close())
 	}
@@ -212,6 +216,7 @@ func (n *Node) Run(ctx context.Context) error {
 	r.RegisterObserver(raft.NewObserver(observed, false, aboutLeadership))
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var tasks sync.WaitGroup
+	tasks.Go(func() { requests.forward(running) })
 	tasks.Go(func() { forward(running, notify, kick) })
 	tasks.Go(func() { forward(running, observed, kick) })
 	tasks.Go(func() { n.watchLeader(running, r, kick) })

@@ -31,9 +31,11 @@ type patient struct {
 // cluster, or this node no longer leads in the request's term. To send the same
 // entries again is harmless.
 func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	beat := isHeartbeat(args)
+	args.LeaderCommitIndex = shownCommit(args)
 	for {
 		err := p.voteTransport.AppendEntries(id, to, args, resp)
-		if err == nil || isHeartbeat(args) || !p.leads(args.Term) || !p.knows(id) {
+		if err == nil || beat || !p.leads(args.Term) || !p.knows(id) {
 			return err
 		}
 		retry := time.NewTimer(retryInterval)
@@ -44,6 +46,23 @@ func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 			return err
 		}
 	}
+}
+
+// AppendEntriesPipeline refuses, and the library then sends one message at a time, by
+// AppendEntries. A pipeline can lose a follower for ever while heartbeats keep it
+// looking healthy.
+func (p patient) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+// shownCommit is as much of the leader's commit index as the message shows to be the
+// leader's: up to its last entry. A follower of the library's takes as committed
+// whatever it has up to the index it is told, and what it has beyond the message can
+// be another leader's, never committed. The leader may well say more: it reads the
+// end of its log first and its commit index later, and one message has no more than
+// 64 entries. The rest is said with the next message.
+func shownCommit(a *raft.AppendEntriesRequest) uint64 {
+	return min(a.LeaderCommitIndex, a.PrevLogEntry+uint64(len(a.Entries)))
 }
 
 func (p patient) leads(term uint64) bool {

@@ -92,12 +92,12 @@ func TestStoresReadWhatIsOnDisk(t *testing.T) {
 			if err := errors.Join(tt.fill(t, s), s.close()); err != nil {
 				t.Fatal(err)
 			}
-			if got := s.voters.current(); !tt.want.live.Last.IsZero() && !equalVoterLogs(got, tt.want.live) {
+			if got := s.voters.current(); !tt.want.live.Last.IsZero() && !got.Equal(tt.want.live) {
 				t.Errorf("before the restart the voter log\n got %+v\nwant %+v", got, tt.want.live)
 			}
 			s = reopen(t, d)
 			defer s.close()
-			if got := s.voters.current(); !equalVoterLogs(got, tt.want.voters) {
+			if got := s.voters.current(); !got.Equal(tt.want.voters) {
 				t.Errorf("voter log\n got %+v\nwant %+v", got, tt.want.voters)
 			}
 			if s.atStart != tt.want.atStart {

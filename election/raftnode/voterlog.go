@@ -10,16 +10,14 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
-// voterLog follows who votes, as this node's log and snapshots have it: the
-// library's own GetConfiguration gives no index, and what counts for leases is the
-// last two sets with their positions (lease.md, V5). Its methods are called from
-// the goroutines of the library, one or more at a time.
+// voterLog feeds an election.VoterTrail with what the library stores: its own
+// GetConfiguration gives no index, and what counts for leases is the last two sets
+// with their positions (lease.md, V5). Its methods are called from the goroutines
+// of the library, one or more at a time.
 type voterLog struct {
-	mu        sync.Mutex
-	sets      []election.VoterSet // in log order, each with other voters than the one before
-	committed uint64              // highest index known to be committed
-	told      election.VoterLog
-	tell      func(election.VoterLog) // called under the lock, so that order is kept; nil: not yet
+	mu    sync.Mutex
+	trail election.VoterTrail
+	tell  func(election.VoterLog) // called under the lock, so that order is kept; nil: not yet
 }
 
 // stored takes notice of entries that the log now holds. Entries from the first on
@@ -28,126 +26,52 @@ func (v *voterLog) stored(entries []*raft.Log) {
 	if len(entries) == 0 {
 		return
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.cut(entries[0].Index, ^uint64(0))
+	var sets []election.VoterSet
 	for _, e := range entries {
 		if e.Type == raft.LogConfiguration {
-			v.append(election.VoterSet{Term: e.Term, Index: e.Index, Voters: votersOf(raft.DecodeConfiguration(e.Data))})
+			sets = append(sets, election.VoterSet{Term: e.Term, Index: e.Index, Voters: votersOf(raft.DecodeConfiguration(e.Data))})
 		}
 	}
-	v.changed()
+	v.update(func(t *election.VoterTrail) bool { return t.Stored(entries[0].Index, sets...) })
 }
 
-// append adds a set unless the entry changed non-voters only.
-func (v *voterLog) append(s election.VoterSet) {
-	if n := len(v.sets); n > 0 && (v.sets[n-1].Index >= s.Index || slices.Equal(v.sets[n-1].Voters, s.Voters)) {
-		return
-	}
-	v.sets = append(v.sets, s)
-}
-
-// deleted takes notice of entries that the log no longer holds. What is committed
-// stays in force: the log was compacted there. The rest was cut off, because
-// another leader decided otherwise.
+// deleted takes notice of entries that the log no longer holds.
 func (v *voterLog) deleted(first, last uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.cut(first, last)
-	v.changed()
-}
-
-func (v *voterLog) cut(first, last uint64) {
-	v.sets = slices.DeleteFunc(v.sets, func(s election.VoterSet) bool {
-		return s.Index > v.committed && s.Index >= first && s.Index <= last
-	})
+	v.update(func(t *election.VoterTrail) bool { return t.Deleted(first, last) })
 }
 
 // commit takes notice that all entries up to index are committed.
 func (v *voterLog) commit(index uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if index <= v.committed {
-		return
-	}
-	v.committed = index
-	v.changed()
+	v.update(func(t *election.VoterTrail) bool { return t.Commit(index) })
 }
 
-// snapshot takes notice of a durable snapshot: what it holds is committed. One that
-// was sent by the leader can hold a set that this node's log never had, or had
-// otherwise. Such a set is entered under the snapshot's own term, as the term of
-// its entry is not in the snapshot: too late a term, but any set that can still
-// be committed after it stands behind the snapshot's index, in that term or a later.
-//
-// A snapshot older than what is known, which a late message can bring, changes nothing.
+// snapshot takes notice of a durable snapshot, made here or sent by the leader.
 func (v *voterLog) snapshot(meta raft.SnapshotMeta) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if meta.Index < v.committed {
-		return
-	}
-	voters := votersOf(meta.Configuration)
-	after := slices.IndexFunc(v.sets, func(s election.VoterSet) bool { return s.Index > meta.Index })
-	if after < 0 {
-		after = len(v.sets)
-	}
-	// A set behind the snapshot, but of an earlier term, stands in a log that went
-	// another way before the snapshot's end: it can never be committed.
-	behind := slices.DeleteFunc(slices.Clone(v.sets[after:]), func(s election.VoterSet) bool { return s.Term < meta.Term })
-	before := v.sets[:after]
-	if n := len(before); len(voters) > 0 && (n == 0 || !slices.Equal(before[n-1].Voters, voters)) {
-		before = []election.VoterSet{{Term: meta.Term, Index: meta.ConfigurationIndex, Voters: voters}}
-	}
-	v.sets = append(slices.Clip(before), behind...)
-	v.committed = meta.Index
-	v.changed()
+	set := election.VoterSet{Index: meta.ConfigurationIndex, Voters: votersOf(meta.Configuration)}
+	v.update(func(t *election.VoterTrail) bool { return t.Snapshot(meta.Term, meta.Index, set) })
 }
 
-// changed forgets what no rule asks for any more, and tells if the view changed.
-func (v *voterLog) changed() {
-	for len(v.sets) > 2 && v.sets[1].Index <= v.committed && v.sets[2].Index <= v.committed {
-		v.sets = slices.Clone(v.sets[1:])
+// update changes the trail, and tells if its view changed.
+func (v *voterLog) update(change func(*election.VoterTrail) bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if change(&v.trail) && v.tell != nil {
+		v.tell(v.trail.View())
 	}
-	view := v.view()
-	if v.tell == nil || equalVoterLogs(view, v.told) {
-		return
-	}
-	v.told = view
-	v.tell(view)
 }
 
 // attach names whom to tell of changes, and tells the present view.
 func (v *voterLog) attach(tell func(election.VoterLog)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.tell, v.told = tell, v.view()
-	tell(v.told)
+	v.tell = tell
+	tell(v.trail.View())
 }
 
 func (v *voterLog) current() election.VoterLog {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.view()
-}
-
-func (v *voterLog) view() election.VoterLog {
-	n := len(v.sets)
-	if n == 0 {
-		return election.VoterLog{}
-	}
-	l := election.VoterLog{Last: v.sets[n-1], LastCommitted: v.sets[n-1].Index <= v.committed}
-	if n > 1 {
-		l.Previous = v.sets[n-2]
-	}
-	return l
-}
-
-func equalVoterLogs(a, b election.VoterLog) bool {
-	same := func(a, b election.VoterSet) bool {
-		return a.Term == b.Term && a.Index == b.Index && slices.Equal(a.Voters, b.Voters)
-	}
-	return a.LastCommitted == b.LastCommitted && same(a.Last, b.Last) && same(a.Previous, b.Previous)
+	return v.trail.View()
 }
 
 // votersOf returns who votes in a configuration, sorted. Ids that are not ours to

@@ -111,13 +111,13 @@ func TestVoterLog(t *testing.T) {
 			for _, step := range tt.steps {
 				step(v)
 			}
-			if got := v.current(); !equalVoterLogs(got, tt.want) {
+			if got := v.current(); !got.Equal(tt.want) {
 				t.Errorf("voter log\n got %+v\nwant %+v", got, tt.want)
 			}
-			if last := told[len(told)-1]; !equalVoterLogs(last, tt.want) {
+			if last := told[len(told)-1]; !last.Equal(tt.want) {
 				t.Errorf("told last\n got %+v\nwant %+v", last, tt.want)
 			}
-			if repeats := len(told) - len(slices.CompactFunc(slices.Clone(told), equalVoterLogs)); repeats != 0 {
+			if repeats := len(told) - len(slices.CompactFunc(slices.Clone(told), election.VoterLog.Equal)); repeats != 0 {
 				t.Errorf("told %d times what had not changed", repeats)
 			}
 		})
