@@ -210,6 +210,34 @@ INLINE int over_ipv6(struct __sk_buff *skb, u32 off, int egress, int from)
 	return over6(skb, off + 48, from);
 }
 
+// Does the frame come from a virtual router's MAC address past its deadline? Such
+// an address (RFC 9568, section 7.3) is in the map as 100::/64 with the MAC in the
+// last 48 bits, which is no host's address (RFC 6666). Whatever such a frame says,
+// switches would send to this host what is meant for the Active router: the kernel
+// itself answers multicast queries by it, and other programs of the host speak on
+// every device. Adverts are judged by what they list, see over_advert().
+INLINE int over_mac(struct __sk_buff *skb, u16 proto, u32 off)
+{
+	struct addr a = {};
+	u8 next = 0;
+
+	if (load(skb, 6, (u8 *)&a + 10, 6, FROM_MAC))
+		return 0;
+	// 00-00-5E-00-01-xx or 00-00-5E-00-02-xx
+	if (a.w[2] || (a.w[3] & 0xffff) != 0x005e)
+		return 0;
+	if ((a.w[3] & 0xff0000) != 0x010000 && (a.w[3] & 0xff0000) != 0x020000)
+		return 0;
+	if (proto == ETH_IPV4)
+		load(skb, off + 9, &next, 1, FROM_MAC);
+	else if (proto == ETH_IPV6)
+		load(skb, off + 6, &next, 1, FROM_MAC);
+	if (next == PROTO_VRRP)
+		return 0;
+	a.w[0] = 0x00000001;
+	return over(&a);
+}
+
 INLINE int judge(struct __sk_buff *skb, u16 proto, u32 off, int egress, int from)
 {
 	int drop = 0;
@@ -241,6 +269,8 @@ INLINE int ethernet(struct __sk_buff *skb, int egress)
 			return PASS;
 		off += 4;
 	}
+	if (egress && over_mac(skb, proto, off))
+		return DROP;
 	return judge(skb, proto, off, egress, FROM_MAC);
 }
 

@@ -6,7 +6,8 @@
 // drops frames that speak for or to an address past its deadline: IPv4 and IPv6
 // source and destination, ARP sender and target, the target of Neighbor
 // Solicitations and Advertisements, and, outgoing only, VRRP adverts that list it.
-// An address that is not in the map is none of its business.
+// A virtual router's hardware address can be guarded too, see OfMAC. An address that
+// is not in the map is none of its business.
 //
 // The programs hang on the devices themselves, not on this process nor on a file
 // system: they stay until they are taken off or the device is destroyed, so
@@ -18,8 +19,10 @@
 package fence
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 
@@ -165,6 +168,26 @@ func (f *Fence) Set(addr netip.Addr, until election.Instant) error {
 		return fmt.Errorf("set the fence for %s to %s: %w", addr, until, err)
 	}
 	return nil
+}
+
+// OfMAC returns the address under which the fence guards the hardware address of a
+// virtual router, 00-00-5E-00-01-{VRID} or 00-00-5E-00-02-{VRID}: to be given to Set
+// and Delete, and met in Entries and Drops, like a virtual address of the group. It is
+// 100::/64 and the hardware address, which no host has (RFC 6666).
+//
+// Past its deadline nothing leaves this host from that hardware address but adverts,
+// which go by the addresses that they list: what is no claim in itself, such as
+// the kernel's answer to a multicast query, would draw to this host what the switches
+// are to send to the Active router. A frame without Ethernet header has none.
+//
+// For any other hardware address the result is the zero Addr, which Set refuses.
+func OfMAC(mac net.HardwareAddr) netip.Addr {
+	if len(mac) != 6 || !bytes.HasPrefix(mac, []byte{0, 0, 0x5e, 0}) || mac[4] != 1 && mac[4] != 2 {
+		return netip.Addr{}
+	}
+	a := [16]byte{0: 1}
+	copy(a[10:], mac)
+	return netip.AddrFrom16(a)
 }
 
 // Delete forgets the address, which from then on passes: to be called only when

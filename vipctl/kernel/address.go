@@ -109,7 +109,11 @@ func (k *Kernel) addAddress(link string, p netip.Prefix, valid time.Duration) er
 	}
 	a := netlinkAddr(p)
 	a.LinkIndex = l.Index
-	a.Flags = k.flags(p, old, have)
+	around, err := k.around(l, have)
+	if err != nil {
+		return err
+	}
+	a.Flags = k.flags(p, old, around)
 	a.ValidLft = seconds(valid)
 	if p.Addr().Is4() {
 		a.PreferedLft = a.ValidLft // IPv4 knows no preference and would only show "deprecated"
@@ -123,6 +127,20 @@ func (k *Kernel) addAddress(link string, p netip.Prefix, valid time.Duration) er
 	default:
 		return err
 	}
+}
+
+// around returns the addresses that tell whether the host has a route for a network already: those of the device, and
+// below a virtual MAC also those of the parent. Link-local ones are left out there: their route counts for one device only.
+func (k *Kernel) around(l LinkInfo, have []address) ([]address, error) {
+	if l.VirtualOn == 0 {
+		return have, nil
+	}
+	below, err := k.addresses(l.VirtualOn)
+	if err != nil {
+		return nil, err
+	}
+	below = slices.DeleteFunc(below, func(a address) bool { return a.prefix.Addr().IsLinkLocalUnicast() })
+	return slices.Concat(have, below), nil
 }
 
 func (k *Kernel) flags(p netip.Prefix, old *address, have []address) int {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type Kernel struct {
 
 	addrs sync.Mutex          // one change of addresses at a time; guards added
 	added map[netip.Addr]bool // through this Kernel: never taken for the host's own
+
+	vmacs sync.Mutex // one change of virtual MACs at a time
 
 	sending sync.Mutex // guards senders
 	senders map[string]*sender
@@ -82,6 +85,8 @@ type LinkInfo struct {
 	MTU     int
 	Up      bool // administratively
 	Carrier bool // the cable, or what stands for it; only when Up
+	// VirtualOn is the number of the device below, if this is a virtual MAC's (see VirtualMAC), else 0.
+	VirtualOn int
 }
 
 // announces reports whether neighbours are asked for on the device at all.
@@ -102,8 +107,12 @@ func (k *Kernel) Link(name string) (LinkInfo, error) {
 }
 
 func infoOf(a *netlink.LinkAttrs) LinkInfo {
-	return LinkInfo{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU,
+	l := LinkInfo{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU,
 		Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0}
+	if strings.HasPrefix(a.Alias, mark) {
+		l.VirtualOn = a.ParentIndex
+	}
+	return l
 }
 
 // links returns every device by its index.

@@ -142,13 +142,15 @@ func (k *Kernel) hear(ctx context.Context, conn *packet.Conn, addr netip.Addr, w
 	}
 }
 
+// ownMAC reports whether a hardware address is one of this host's own. A virtual MAC is not: whoever answers by it is
+// another router, for the kernel does not give us what our own device sends.
 func (k *Kernel) ownMAC(mac net.HardwareAddr) (bool, error) {
 	links, err := k.links()
 	if err != nil {
 		return false, err
 	}
 	for _, l := range links {
-		if slices.Equal(l.MAC, mac) {
+		if l.VirtualOn == 0 && slices.Equal(l.MAC, mac) {
 			return true, nil
 		}
 	}
