@@ -120,6 +120,23 @@ func TestReplaceDocument(t *testing.T) {
 	}
 }
 
+// Holds of the old bound may still run, and changes of the voter set are spaced by it.
+func TestReplaceNeverLowersTheBound(t *testing.T) {
+	s := formed(t, web)
+	for seen, bound := range []struct{ asked, want time.Duration }{
+		{s.Document.MaxHold / 2, s.Document.MaxHold},
+		{s.Document.MaxHold * 2, s.Document.MaxHold * 2},
+		{s.Document.MaxHold, s.Document.MaxHold * 2},
+	} {
+		d := doc(web)
+		d.MaxHold = bound.asked
+		s = must(t, s, Command{Replace: &Replace{Seen: uint64(seen + 1), Document: d}})
+		if s.Document.MaxHold != bound.want {
+			t.Fatalf("asked for %v, got %v, want %v", bound.asked, s.Document.MaxHold, bound.want)
+		}
+	}
+}
+
 func TestBadDocument(t *testing.T) {
 	for name, d := range map[string]Document{
 		"no bound":          {Groups: []Group{web}},

@@ -111,7 +111,8 @@ func (s *State) setOwner(index uint64, group string, to InstanceID, why Reason, 
 // replace puts in a new document. A group whose addresses or device changed gets
 // a new epoch under the same owner: voters then know that what they confirmed
 // before was for other addresses (lease.md, V7). A group that is gone loses its
-// assignment; the notes of the voters run on regardless.
+// assignment; the notes of the voters run on regardless. So may holds of the old
+// MaxHold, which changes of the voter set are spaced by: it only grows.
 func (s *State) replace(index uint64, c Command) error {
 	if c.Replace.Seen != s.Document.Revision {
 		return fmt.Errorf("replace the document: decided at revision %d, now at %d: %w", c.Replace.Seen, s.Document.Revision, ErrStale)
@@ -122,6 +123,7 @@ func (s *State) replace(index uint64, c Command) error {
 	}
 	old := s.Document
 	doc.Revision = old.Revision + 1
+	doc.MaxHold = max(old.MaxHold, doc.MaxHold)
 	s.Document = doc
 	s.Assignments = cloned(s.Assignments)
 	for name := range s.Assignments {
@@ -140,8 +142,11 @@ func (s *State) replace(index uint64, c Command) error {
 
 // SameReach reports whether two versions of a group answer for the same
 // addresses on the same device.
+//
+//quorate:rule reach-is-epoch
 func SameReach(a, b Group) bool {
-	return a.Interface == b.Interface && slices.Equal(a.Addresses, b.Addresses)
+	sameDevice := a.Interface == b.Interface && a.VMAC == b.VMAC && (!a.VMAC || a.VRRP.ID == b.VRRP.ID)
+	return sameDevice && slices.Equal(a.Addresses, b.Addresses)
 }
 
 func (s *State) enrol(n Node) error {
@@ -176,6 +181,12 @@ func (d Document) Check() error {
 				return fmt.Errorf("%w: address %s is in group %q and in %q", ErrBadDocument, p.Addr(), other, g.Name)
 			}
 			owner[p.Addr()] = g.Name
+		}
+		if err := g.VRRP.check(g.Addrs()); err != nil {
+			return fmt.Errorf("%w: vrrp of group %q: %w", ErrBadDocument, g.Name, err)
+		}
+		if g.VMAC && g.VRRP.ID == 0 {
+			return fmt.Errorf("%w: group %q has a virtual MAC address and no VRRP id to make it of", ErrBadDocument, g.Name)
 		}
 	}
 	return nil

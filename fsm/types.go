@@ -91,7 +91,8 @@ type Document struct {
 	// Revision counts replacements, from 1. Zero: no document yet.
 	Revision uint64
 	// MaxHold bounds the lease and fence grace that a voter confirms for anyone,
-	// so that one badly configured node cannot block a group for long.
+	// so that one badly configured node cannot block a group for long. A replacement
+	// cannot lower it.
 	MaxHold time.Duration
 	Groups  []Group // in the order of the file; names are unique
 }
@@ -123,6 +124,9 @@ type Group struct {
 	Placement Placement
 	Announce  Announce
 	VRRP      VRRP
+	// VMAC has the addresses stand on a device with the virtual router's own hardware
+	// address (RFC 9568, section 7.3). It needs a VRRP id.
+	VMAC bool
 }
 
 // Addrs returns the group's addresses without their prefix lengths.
@@ -154,16 +158,6 @@ func (p Placement) String() string {
 type Announce struct {
 	Repeat  int           // announcements after a take-over, 1 to 100
 	Refresh time.Duration // between later ones; zero: none
-}
-
-// VRRP is how the group appears to VRRP speakers outside the cluster.
-type VRRP struct {
-	ID       uint8 // virtual router id, 1 to 255; 0: no adverts
-	Priority uint8 // 1 to 255
-	Interval time.Duration
-	// PlainChecksum leaves the pseudo-header out of the IPv4 checksum, as RFC 9568
-	// (5.2.8) has it; keepalived by default includes it.
-	PlainChecksum bool
 }
 
 // An Assignment is who owns a group.

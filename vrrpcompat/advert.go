@@ -1,26 +1,9 @@
-// Package vrrpcompat speaks VRRP as data: it turns adverts into bytes and bytes into adverts, names the reason for
-// each one that it refuses, and does the timer arithmetic of RFC 9568.
-//
-// It is pure: it reads no clock, opens no socket and starts nothing, and every function may be called concurrently.
-// Version 3 is spoken for IPv4 and IPv6. The sockets are in vrrpcompat/wire.
-//
-// The packet (RFC 9568, section 5.1), IPv4 addresses of 4 or IPv6 addresses of 16 bytes:
-//
-//	 0                   1                   2                   3
-//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
-//	+-------+-------+---------------+---------------+---------------+
-//	| ver 3 | type 1|      VRID     |   priority    | address count |
-//	+-------+-------+---------------+---------------+---------------+
-//	| rsvd  |  interval, 12 bit, cs |           checksum            |
-//	+-------+-----------------------+-------------------------------+
-//	|                          addresses …                          |
-//	+---------------------------------------------------------------+
 package vrrpcompat
 
 import (
 	"fmt"
 	"net/netip"
-	"time"
+	"strconv"
 )
 
 // Specification constants (RFC 9568, sections 5.1.1, 5.1.2 and 5.2).
@@ -31,13 +14,14 @@ const (
 	HopLimit = 255
 	// HeaderLen is how many bytes stand before the first address.
 	HeaderLen = 8
+	// AuthLen is how many bytes of authentication data stand after the last address of a version 2 advert, used or not
+	// (RFC 3768, section 5.3.10).
+	AuthLen = 8
 	// MaxAddresses is how many addresses one advert can name: the count is one byte.
 	MaxAddresses = 255
-	// MaxLen is the length in bytes of the longest advert, MaxAddresses of IPv6.
+	// MaxLen is the length in bytes of the longest advert, MaxAddresses of IPv6: version 2 knows only IPv4.
 	MaxLen = HeaderLen + 16*MaxAddresses
 
-	version3          = 3
-	version2          = 2
 	typeAdvertisement = 1
 )
 
@@ -62,32 +46,6 @@ const (
 	// Owner belongs to the router that has the virtual addresses as its own.
 	Owner Priority = 255
 )
-
-// A Centis is an advertisement interval in hundredths of a second: 12 bits, 1 to 4095 (RFC 9568, section 5.2.7 with
-// erratum 8301). Zero is invalid.
-type Centis uint16
-
-const (
-	// Centi is the unit of a Centis.
-	Centi = 10 * time.Millisecond
-	// MaxCentis is the longest interval that the 12 bits can carry.
-	MaxCentis Centis = 1<<12 - 1
-)
-
-// Duration returns the interval as a time.Duration. It is exact.
-func (c Centis) Duration() time.Duration { return time.Duration(c) * Centi }
-
-// CentisOf returns d in hundredths of a second. It never rounds: an interval that the packet cannot carry exactly would
-// be a different one at each end. The error names the bounds, or the two nearest intervals that can be carried.
-func CentisOf(d time.Duration) (Centis, error) {
-	if d < Centi || d > MaxCentis.Duration() {
-		return 0, fmt.Errorf("advert interval %s: VRRPv3 carries %s to %s", d, Centi, MaxCentis.Duration())
-	}
-	if rest := d % Centi; rest != 0 {
-		return 0, fmt.Errorf("advert interval %s: VRRPv3 counts in steps of %s; use %s or %s", d, Centi, d-rest, d-rest+Centi)
-	}
-	return Centis(d / Centi), nil
-}
 
 // A Family is one of the two kinds of virtual router; a VRID of one has nothing to do with that of the other
 // (RFC 9568, section 1). Zero is invalid.
@@ -143,47 +101,57 @@ func (f Family) addrLen() int {
 	return 16
 }
 
-// A Checksum is what an advert's checksum covers. The two forms differ for IPv4 only; IPv6 always covers the
-// pseudo-header. Zero is invalid.
-type Checksum uint8
+// A Version of the protocol. Zero is invalid: an advert says which one it is.
+type Version uint8
 
 const (
-	_ Checksum = iota
-	// PseudoHeader covers source, destination, protocol and length besides the message: RFC 5798 as keepalived
-	// and FRR read it for IPv4, and their default. They refuse the other form.
-	PseudoHeader
-	// Plain covers the message only: RFC 9568, section 5.2.8, for IPv4.
-	Plain
+	// V2 is RFC 3768 with the authentication field of RFC 2338: IPv4 only, intervals of whole seconds.
+	V2 Version = 2
+	// V3 is RFC 9568 and RFC 5798: IPv4 and IPv6, intervals of hundredths of a second.
+	V3 Version = 3
 )
 
-// String returns "pseudo-header" or "plain".
-func (c Checksum) String() string {
-	switch c {
-	case PseudoHeader:
-		return "pseudo-header"
-	case Plain:
-		return "plain"
+// String returns "2" or "3", which is how the configuration writes it.
+func (v Version) String() string {
+	if v == V2 || v == V3 {
+		return strconv.Itoa(int(v))
 	}
-	return fmt.Sprintf("checksum(%d)", uint8(c))
+	return fmt.Sprintf("version(%d)", uint8(v))
 }
 
-// An Advert is one VRRPv3 ADVERTISEMENT (RFC 9568, section 5.2). The order of Addresses is kept in both directions;
-// receivers compare them as a set.
+// speaks reports whether adverts of the version exist for the family.
+func (v Version) speaks(f Family) bool { return v == V3 && f != 0 || v == V2 && f == IPv4 }
+
+// trailerLen returns the bytes that stand after the last address.
+func (v Version) trailerLen() int {
+	if v == V2 {
+		return AuthLen
+	}
+	return 0
+}
+
+// An Advert is one ADVERTISEMENT (RFC 9568, section 5.2; RFC 3768, section 5.3). The order of Addresses is kept in both
+// directions; receivers compare them as a set.
 type Advert struct {
+	Version  Version
 	VRID     VRID
 	Priority Priority
-	// Interval is how often the sender advertises. Backups adopt it.
+	// Interval is how often the sender advertises: for version 2 whole seconds. Backups adopt that of version 3, and
+	// insist on having the same in version 2.
 	Interval Centis
+	// Auth is the authentication of version 2, and zero in version 3, which has none.
+	Auth Auth
 	// Addresses are the virtual addresses, 1 to MaxAddresses, all of one family, without zones. RFC 9568 section 5.2.9
 	// wants the first IPv6 one to be link-local; neither direction insists, because real routers do not.
 	Addresses []netip.Addr
 }
 
-// Len returns the bytes that the advert takes, IP header not counted. It is HeaderLen for an advert without addresses,
-// which AppendTo refuses.
+// Len returns the bytes that the advert takes, IP header not counted. An advert without addresses has none of a family
+// either; AppendTo refuses it.
 func (a Advert) Len() int {
-	if len(a.Addresses) == 0 {
-		return HeaderLen
+	n := HeaderLen + a.Version.trailerLen()
+	if len(a.Addresses) > 0 {
+		n += len(a.Addresses) * FamilyOf(a.Addresses[0]).addrLen()
 	}
-	return HeaderLen + len(a.Addresses)*FamilyOf(a.Addresses[0]).addrLen()
+	return n
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,9 +93,14 @@ type planAddress struct {
 }
 
 type planVRRP struct {
-	ID         uint8   `json:"id"`
-	Priority   uint8   `json:"priority"`
-	IntervalMS float64 `json:"interval_ms"`
+	ID         uint8    `json:"id"`
+	Version    string   `json:"version"` // 2, 3 or both
+	Priority   uint8    `json:"priority"`
+	IntervalMS float64  `json:"interval_ms"`
+	Checksum   string   `json:"checksum"`
+	Password   bool     `json:"password"`
+	Unicast    []string `json:"unicast"`
+	VMAC       bool     `json:"vmac"`
 }
 
 // check fails only when it cannot look; what is wrong with the file is in the
@@ -185,11 +191,25 @@ func planOf(cfg *config.Config, links []config.Link) *plan {
 			pg.Addresses = append(pg.Addresses, planAddress{a.String(), device})
 		}
 		if g.VRRP.ID != 0 {
-			pg.VRRP = &planVRRP{g.VRRP.ID, g.VRRP.Priority, millis(g.VRRP.Interval)}
+			pg.VRRP = planVRRPOf(g)
 		}
 		p.VIPs = append(p.VIPs, pg)
 	}
 	return p
+}
+
+func planVRRPOf(g fsm.Group) *planVRRP {
+	v := &planVRRP{
+		ID: g.VRRP.ID, Version: strconv.Itoa(int(g.VRRP.Version)), Priority: g.VRRP.Priority, IntervalMS: millis(g.VRRP.Interval),
+		Checksum: g.VRRP.Checksum.String(), Password: g.VRRP.Password != "", Unicast: []string{}, VMAC: g.VMAC,
+	}
+	if g.VRRP.AlsoV2 {
+		v.Version = "both"
+	}
+	for _, p := range g.VRRP.Unicast {
+		v.Unicast = append(v.Unicast, p.Addr.String())
+	}
+	return v
 }
 
 // show prints the errors like a compiler, to stderr, and the rest to out.
@@ -222,25 +242,49 @@ func (p *plan) text(b *strings.Builder, file string) {
 		b.WriteString("no VIP groups\n")
 	}
 	for _, g := range p.VIPs {
-		var at []string
-		for _, a := range g.Addresses {
-			if a.Device != "" {
-				at = append(at, a.Address+" on "+a.Device)
-			} else {
-				at = append(at, a.Address)
-			}
-		}
-		fmt.Fprintf(b, "group %s: %s; placement %s", g.Name, strings.Join(at, ", "), g.Placement)
-		if p.Role == fsm.Witness.String() {
-			b.WriteString("; never held here")
-		}
-		if v := g.VRRP; v != nil {
-			fmt.Fprintf(b, "; VRRP id %d, priority %d, an advert every %s", v.ID, v.Priority, showMillis(v.IntervalMS))
-		} else {
-			b.WriteString("; no VRRP adverts")
-		}
-		b.WriteString("\n")
+		p.groupText(b, g)
 	}
+}
+
+func (p *plan) groupText(b *strings.Builder, g planGroup) {
+	var at []string
+	for _, a := range g.Addresses {
+		if a.Device != "" {
+			at = append(at, a.Address+" on "+a.Device)
+		} else {
+			at = append(at, a.Address)
+		}
+	}
+	fmt.Fprintf(b, "group %s: %s", g.Name, strings.Join(at, ", "))
+	b.WriteString("; placement " + g.Placement)
+	if p.Role == fsm.Witness.String() {
+		b.WriteString("; never held here")
+	}
+	if g.VRRP == nil {
+		b.WriteString("; no VRRP adverts\n")
+		return
+	}
+	b.WriteString(g.VRRP.text() + "\n")
+}
+
+func (v *planVRRP) text() string {
+	s := fmt.Sprintf("; VRRP id %d, priority %d, an advert every %s", v.ID, v.Priority, showMillis(v.IntervalMS))
+	switch {
+	case v.Version == "both":
+		s += " in versions 3 and 2"
+	case v.Version == "2":
+		s += " in version 2"
+	}
+	if v.Password {
+		s += " with a password"
+	}
+	if len(v.Unicast) > 0 {
+		s += " to " + strings.Join(v.Unicast, ", ")
+	}
+	if v.VMAC {
+		s += " from the virtual MAC address"
+	}
+	return s
 }
 
 func plural(n int, what string) string {

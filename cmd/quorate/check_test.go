@@ -15,7 +15,9 @@ func TestCheck(t *testing.T) {
 		// One address is in no network of the host, the other on a device that it lacks.
 		"check-host":    "vips: {web: {addresses: [192.0.2.1/24]}, db: {addresses: [10.0.0.201/24], interface: eth9}}\n",
 		"check-witness": "role: witness\nvips: {web: {addresses: [192.0.2.200/24]}}\n",
-		"check-errors":  "lease: 1ms\nleas: 2s\nvips: {web: {addresses: [10.0.0.200], placement: spread}}\n",
+		"check-mixed": "vips:\n  web: {addresses: [10.0.0.200/24], vmac: true, vrrp: {id: 51, version: both, password: secret}}\n" +
+			"  db: {addresses: [10.0.0.201/24], vrrp: {id: 52, version: 2, unicast: [10.0.0.8, 10.0.0.9]}}\n",
+		"check-errors": "lease: 1ms\nleas: 2s\nvips: {web: {addresses: [10.0.0.200], placement: spread}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			enterNetns(t)

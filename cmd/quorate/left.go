@@ -35,10 +35,10 @@ func removeLeft(cfg *config.Config) (removed []string, err error) {
 		// Without the fence the addresses are best gone all the same: nobody renews
 		// their lease.
 		found, err := daemon.RemoveLeftovers(k, ours)
-		return describe(found), errors.Join(err, fenceErr)
+		return describe(found), errors.Join(err, daemon.RemoveVirtualMACs(k, daemon.FenceTag(cfg.Cluster)), fenceErr)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	found, guarded, err := daemon.ClearFence(f, k, ours...)
+	found, guarded, err := daemon.ClearFence(f, k, daemon.FenceTag(cfg.Cluster), ours...)
 	removed = describe(found)
 	if err != nil {
 		return removed, err

@@ -58,7 +58,7 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		RunE:          func(*cobra.Command, []string) error { return errors.New("no command given") },
 	}
-	root.AddCommand(newRunCommand(), newStatusCommand(), newMembersCommand(), newMoveCommand(),
+	root.AddCommand(newRunCommand(), newStatusCommand(), newMembersCommand(), newVRRPCommand(), newMoveCommand(),
 		newReleaseCommand(), newKeygenCommand(), newCheckCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		markFailures(c)

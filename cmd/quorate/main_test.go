@@ -66,6 +66,7 @@ type fakeAgent struct {
 	state   core.Status
 	move    func(s *core.Status, group, node string) error // may change the state
 	release func(s *core.Status)
+	vrrp    api.VRRP
 	next    []func(s *core.Status) // changes of the state, one before each later status
 }
 
@@ -80,6 +81,8 @@ func (f *fakeAgent) Status(context.Context) (core.Status, error) {
 	s.VIPs = append([]core.VIPStatus{}, s.VIPs...)
 	return s, nil
 }
+
+func (f *fakeAgent) VRRP(context.Context) (api.VRRP, error) { return f.vrrp, nil }
 
 func (f *fakeAgent) Move(_ context.Context, group, node string) error {
 	f.mu.Lock()

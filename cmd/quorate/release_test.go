@@ -19,6 +19,7 @@ import (
 	"github.com/quorate/quorate/internal/daemon"
 	"github.com/quorate/quorate/vipctl/fence"
 	"github.com/quorate/quorate/vipctl/kernel"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 func TestReleaseAsks(t *testing.T) {
@@ -93,6 +94,9 @@ func TestReleaseAlone(t *testing.T) {
 			if got := programs(t); got != 0 {
 				t.Errorf("%d programs of the fence left", got)
 			}
+			if got := macvlans(t); got != 0 {
+				t.Errorf("%d devices of virtual MAC addresses left", got)
+			}
 			golden(t, "release-quiet", dir, "release", "--config", file)
 		})
 	}
@@ -131,11 +135,31 @@ func leave(t *testing.T, fenced bool) {
 		t.Fatal(err)
 	}
 	defer k.Close()
+	if _, err := k.EnsureVirtualMAC(kernel.VirtualMAC{Tag: daemon.FenceTag("prod"), Parent: "eth0", Family: vrrpcompat.IPv4, VRID: 51}); err != nil {
+		t.Fatal(err)
+	}
+	if macvlans(t) != 1 {
+		t.Fatal("there is no device of a virtual MAC address: the test would see nothing")
+	}
 	for _, p := range append(vips, netip.MustParsePrefix("10.0.0.250/24")) { // the last is a stranger's, from DHCP
 		if err := k.AddAddress("eth0", p, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func macvlans(t *testing.T) (n int) {
+	t.Helper()
+	all, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range all {
+		if l.Type() == "macvlan" {
+			n++
+		}
+	}
+	return n
 }
 
 // addresses lists those of eth0, without link-local ones.
@@ -202,7 +226,7 @@ func TestReleaseKeepsTheFenceOfWhatStays(t *testing.T) {
 	if err := f.Set(vip, 1<<62); err != nil {
 		t.Fatal(err)
 	}
-	_, guarded, err := daemon.ClearFence(f, k)
+	_, guarded, err := daemon.ClearFence(f, k, daemon.FenceTag("prod"))
 	if err == nil || !strings.Contains(err.Error(), "ip addr del 10.0.0.200/32 dev lo") || fmt.Sprint(guarded) != "[10.0.0.200]" {
 		t.Fatalf("guarded %v, error %v", guarded, err)
 	}
@@ -212,7 +236,7 @@ func TestReleaseKeepsTheFenceOfWhatStays(t *testing.T) {
 	if err := netlink.AddrDel(lo, addr); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := daemon.ClearFence(f, k); err != nil {
+	if _, _, err := daemon.ClearFence(f, k, daemon.FenceTag("prod")); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := f.Entries(); err != nil || len(got) != 0 {

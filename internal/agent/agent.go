@@ -10,6 +10,9 @@
 //	                                                   ├─▶ host: addresses, in order
 //	                                                   ├─▶ lan: GARP, NA, adverts
 //	                                                   └─▶ proposals, disk (one goroutine each)
+//
+// All concurrency is behind Stage, and one round of the loop is Turn: Run puts both
+// on goroutines, and tests/sim on coroutines in virtual time.
 package agent
 
 import (
@@ -51,11 +54,14 @@ type Host interface {
 	Probe(ctx context.Context, link string, addr netip.Addr) (mac net.HardwareAddr, found bool, err error)
 }
 
-// A Speaker sends VRRP adverts and counts those of others.
+// A Speaker sends VRRP adverts and hears those of others.
 type Speaker interface {
-	// Listen joins the group of the address's family on that device. It may be
-	// called again at any time.
-	Listen(link string, addr netip.Addr) error
+	// Serve has the group's virtual routers (core.Virtuals) heard from now on, in place of
+	// those that it was told of for the group before, until the group leaves the document.
+	// An error says what cannot be heard at present; it is tried again by itself.
+	Serve(g fsm.Group, at []core.Place) error
+	// Advertise sends one advert, or one of each version, for the addresses, which are of
+	// one family. The priority is sent as it is; 0 says that nobody holds the group.
 	Advertise(link string, v fsm.VRRP, addrs []netip.Addr) error
 }
 
@@ -69,7 +75,7 @@ type Raft interface {
 	AddVoter(ctx context.Context, node fsm.Node) error
 }
 
-// Config is what an Agent is made of. All fields are needed but Beat.
+// Config is what an Agent is made of. All fields are needed but Beat and Stage.
 type Config struct {
 	Core    core.Config
 	Now     func() election.Instant // reads CLOCK_BOOTTIME
@@ -83,7 +89,9 @@ type Config struct {
 	WriteHold func(time.Duration) error
 	// Beat is called each time round the loop: it feeds the watchdog.
 	Beat func()
-	Log  *slog.Logger
+	// Stage is where the work beside the loop is done; nil: on goroutines.
+	Stage Stage
+	Log   *slog.Logger
 }
 
 // An Agent runs one node. Post, Status, Move, Join and Release may be called from any
@@ -92,10 +100,7 @@ type Agent struct {
 	cfg     Config
 	core    *core.Core // the loop's alone
 	box     *mailbox
-	host    *worker
-	lan     *worker
-	tasks   sync.WaitGroup
-	ctx     context.Context  // of Run; proposals and probes end with it
+	crew    *crew            // the stage, unless Config has another
 	clockAt election.Instant // when the clock's steering is to be read next
 	done    bool
 	ended   chan struct{} // closed when Run is over
@@ -104,11 +109,16 @@ type Agent struct {
 
 // New returns an Agent; Run works.
 func New(cfg Config) *Agent {
+	a := &Agent{box: newMailbox(), ended: make(chan struct{})}
 	if cfg.Beat == nil {
 		cfg.Beat = func() {}
 	}
-	return &Agent{cfg: cfg, core: core.New(cfg.Core), box: newMailbox(), host: newWorker(), lan: newWorker(),
-		ended: make(chan struct{})}
+	if cfg.Stage == nil {
+		a.crew = newCrew()
+		cfg.Stage = a.crew
+	}
+	a.cfg, a.core = cfg, core.New(cfg.Core)
+	return a
 }
 
 // Post hands the agent an event. It never blocks, and no event is lost.
@@ -117,63 +127,96 @@ func (a *Agent) Post(ev core.Event) { a.box.put(ev) }
 // Run works until a Stop event has been carried out or ctx ends; in the latter
 // case everything that is held is let go on the spot.
 func (a *Agent) Run(ctx context.Context) error {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	a.ctx = work
-	a.tasks.Go(a.host.run)
-	a.tasks.Go(a.lan.run)
 	defer func() {
-		cancel()
-		a.host.close()
-		a.lan.close()
-		a.tasks.Wait()
 		a.box.close()
 		close(a.ended)
 	}()
+	if a.crew != nil {
+		a.crew.start(ctx)
+		defer a.crew.end() // what it still posts is read by nobody
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for !a.done {
+		var wake election.Instant
 		select {
 		case <-ctx.Done():
-			a.perform(a.core.Abandon(a.cfg.Now()))
+			a.Abandon()
 			return nil
 		case <-a.box.ready:
-			for _, item := range a.box.take() {
-				if a.done {
-					break
-				}
-				a.readClock()
-				a.one(item)
-			}
+			wake = a.Turn(false)
 		case <-timer.C:
-			a.readClock()
-			a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
+			wake = a.Turn(true)
 		}
-		a.cfg.Beat()
-		wake := min(a.core.Wake(), a.clockAt)
 		timer.Reset(max(0, wake.Sub(a.cfg.Now())))
 	}
 	return nil
 }
 
+// Turn is once round the loop: it takes what is in the mailbox, or, if woken, does
+// what is due by now. It returns when it is to be woken if nothing is posted before.
+// Run calls it, or whoever drives the agent in its place; never two at once.
+func (a *Agent) Turn(woken bool) (wake election.Instant) {
+	if woken {
+		a.readClock()
+		a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
+	} else {
+		a.takeAll()
+	}
+	a.cfg.Beat()
+	return min(a.core.Wake(), a.clockAt)
+}
+
+func (a *Agent) takeAll() {
+	for _, item := range a.box.take() {
+		if a.done {
+			return
+		}
+		a.readClock()
+		a.one(item)
+	}
+}
+
+// Abandon lets go of everything on the spot, as when Run's context ends.
+func (a *Agent) Abandon() { a.perform(a.core.Abandon(a.cfg.Now())) }
+
+// Pending reports whether something waits in the mailbox for the next Turn.
+func (a *Agent) Pending() bool { return a.box.waiting() }
+
+// Done reports whether a Stop has been carried out: there is no other Turn.
+func (a *Agent) Done() bool { return a.done }
+
 // one takes one item from the mailbox. The clock is read after it was taken out.
 func (a *Agent) one(item any) {
 	switch item := item.(type) {
 	case core.Event:
-		a.perform(a.core.Step(a.cfg.Now(), item))
+		a.perform(a.core.Step(a.present(), item))
 	case func():
 		item()
 	}
 }
 
-// readClock has the core know how the clock is steered before anything else that
-// happens: ten times in a lease, so that a slew at chrony's worst (8.3 %) shifts a
-// deadline by less than the 1 % that voters allow for before it is seen.
+// present is the clock's reading for an event: of now, after it was taken out of
+// its queue. An older one would make a note too short.
+//
+//quorate:rule clock-read-after
+func (a *Agent) present() election.Instant { return a.cfg.Now() }
+
+// clockEvery is how often it is looked at how the clock is steered: twenty times in
+// a lease, so that slews at chrony's worst (8.3 %) which begin on two hosts within a
+// lease shift a deadline by less than the 1 % that is allowed for before they are seen.
+//
+//quorate:rule clock-watched
+func (a *Agent) clockEvery() time.Duration { return min(a.cfg.Core.Renew, a.cfg.Core.Lease/20) }
+
+// readClock has the core know how the clock is steered, when that is due, before
+// anything else that happens.
 func (a *Agent) readClock() {
 	now := a.cfg.Now()
 	if now.Before(a.clockAt) {
 		return
 	}
-	a.clockAt = now.Add(min(a.cfg.Core.Renew, a.cfg.Core.Lease/10))
+	a.clockAt = now.Add(a.clockEvery())
 	r, err := a.cfg.Clock()
 	a.perform(a.core.Step(a.cfg.Now(), core.Clock{Reading: r, Err: err}))
 }
@@ -219,7 +262,7 @@ func (a *Agent) Move(ctx context.Context, group, node string) error {
 	if p.err != nil {
 		return p.err
 	}
-	p.cmd.At = time.Now()
+	p.cmd.At = a.cfg.Stage.Wall()
 	return a.cfg.Raft.Propose(ctx, p.cmd)
 }
 
@@ -240,7 +283,7 @@ func (a *Agent) Release() { a.Post(core.ReleaseAsked{}) }
 
 // warn reports a trouble of a worker, not more than once a minute for each what.
 func (a *Agent) warn(what, text string, args ...any) {
-	if a.seldom.Allow(what) {
+	if a.seldom.allow(a.cfg.Stage.Wall(), what) {
 		a.cfg.Log.Warn(text, args...)
 	}
 }
@@ -256,10 +299,11 @@ type Seldom struct {
 }
 
 // Allow reports whether what was last allowed a minute ago, or never.
-func (s *Seldom) Allow(what string) bool {
+func (s *Seldom) Allow(what string) bool { return s.allow(time.Now(), what) }
+
+func (s *Seldom) allow(now time.Time, what string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
 	if last, said := s.last[what]; said && now.Sub(last) < seldomEvery {
 		return false
 	}

@@ -79,7 +79,7 @@ func (w *world) LinkFor(netip.Addr) (string, error)                 { return "et
 func (w *world) HasLink(string) error                               { return nil }
 func (w *world) RemoveLeftovers([]netip.Addr) ([]netip.Addr, error) { w.note("swept"); return nil, nil }
 func (w *world) Announce(link string, addr netip.Addr) error        { w.note("announce"); return nil }
-func (w *world) Listen(string, netip.Addr) error                    { return nil }
+func (w *world) Serve(fsm.Group, []core.Place) error                { return nil }
 func (w *world) Advertise(string, fsm.VRRP, []netip.Addr) error     { w.note("advert"); return nil }
 func (w *world) Campaign(context.Context) error                     { return nil }
 func (w *world) AskCampaign(context.Context, fsm.Node) error        { return nil }
@@ -122,7 +122,7 @@ func newWorld(t *testing.T, mode func(*Config)) *world {
 	w.agent.Post(core.Leader{ID: w.self.ID, Self: true, Term: 1})
 	doc := fsm.Document{MaxHold: 5 * time.Second, Groups: []fsm.Group{{
 		Name: "web", Addresses: []netip.Prefix{vip}, Placement: fsm.PlacementLeader,
-		Announce: fsm.Announce{Repeat: 2}, VRRP: fsm.VRRP{ID: 51, Priority: 254, Interval: time.Second},
+		Announce: fsm.Announce{Repeat: 2}, VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto},
 	}}}
 	if err := w.Propose(t.Context(), fsm.Command{Form: &fsm.Form{Cluster: fsm.ClusterID{9}, Name: "test", Nodes: []fsm.Node{w.self}, Document: doc}}); err != nil {
 		t.Fatal(err)

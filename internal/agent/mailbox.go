@@ -43,40 +43,15 @@ func (m *mailbox) take() []any {
 	return items
 }
 
+func (m *mailbox) waiting() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.items) > 0
+}
+
 // close drops what is left and refuses the rest.
 func (m *mailbox) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.shut, m.items = true, nil
 }
-
-// A worker does jobs one after the other, in the order in which they were given.
-type worker struct {
-	box  *mailbox
-	stop chan struct{}
-}
-
-func newWorker() *worker { return &worker{box: newMailbox(), stop: make(chan struct{})} }
-
-func (w *worker) do(job func()) { w.box.put(job) }
-
-// run works until close, and finishes what was given before that.
-func (w *worker) run() {
-	for {
-		select {
-		case <-w.box.ready:
-			w.drain()
-		case <-w.stop:
-			w.drain()
-			return
-		}
-	}
-}
-
-func (w *worker) drain() {
-	for _, job := range w.box.take() {
-		job.(func())()
-	}
-}
-
-func (w *worker) close() { close(w.stop) }

@@ -27,42 +27,50 @@ const (
 // perform carries the effects out in order. A fence that cannot be written keeps
 // the group's later effects of this step from happening.
 func (a *Agent) perform(effects []core.Effect) {
-	var failed map[string]bool
+	var failed unfenced
 	for _, e := range effects {
 		switch e := e.(type) {
 		case core.SetFence:
 			if err := a.setFence(e); err != nil {
 				if failed == nil {
-					failed = map[string]bool{}
+					failed = unfenced{}
 				}
 				failed[e.Group] = true
 				a.Post(core.FenceFailed{Group: e.Group, Err: err})
 			}
 		case core.Bind:
-			if !failed[e.Group] {
-				a.host.do(func() { a.bind(e) })
+			if !failed.has(e.Group) {
+				a.cfg.Stage.Host(func() { a.bind(e) })
 			}
 		case core.Refresh:
-			if !failed[e.Group] {
-				a.host.do(func() { a.refresh(e) })
+			if !failed.has(e.Group) {
+				a.cfg.Stage.Host(func() { a.refresh(e) })
 			}
 		case core.Unbind:
-			if !failed[e.Group] {
-				a.host.do(func() { a.unbind(e) })
+			if !failed.has(e.Group) {
+				a.cfg.Stage.Host(func() { a.unbind(e) })
 			}
 		case core.Announce:
-			if !failed[e.Group] {
-				a.lan.do(func() { a.announce(e) })
+			if !failed.has(e.Group) {
+				a.cfg.Stage.LAN(func() { a.announce(e) })
 			}
 		case core.Advertise:
-			if !failed[e.Group] {
-				a.lan.do(func() { a.advertise(e) })
+			if !failed.has(e.Group) {
+				a.cfg.Stage.LAN(func() { a.advertise(e) })
 			}
 		default:
 			a.performOther(e)
 		}
 	}
 }
+
+// unfenced are the groups whose fence could not be written in this step.
+type unfenced map[string]bool
+
+// has: what was to follow the fence does not follow.
+//
+//quorate:rule no-fence-no-address
+func (u unfenced) has(group string) bool { return u[group] }
 
 func (a *Agent) performOther(e core.Effect) {
 	switch e := e.(type) {
@@ -75,39 +83,39 @@ func (a *Agent) performOther(e core.Effect) {
 			}
 		}
 	case core.Resolve:
-		a.host.do(func() { a.resolve(e) })
+		a.cfg.Stage.Host(func() { a.resolve(e) })
 	case core.Sweep:
-		a.host.do(func() { a.sweep(e) })
+		a.cfg.Stage.Host(func() { a.sweep(e) })
 	case core.Probe:
-		a.tasks.Go(func() { a.Post(a.probe(e)) })
+		a.cfg.Stage.Task(0, func(ctx context.Context) { a.Post(a.probe(ctx, e)) })
 	case core.WriteHold:
-		go func() { // not waited for: on a disk that hangs it never ends
+		a.cfg.Stage.Disk(func() {
 			a.Post(core.HoldWritten{Hold: e.Hold, Err: a.cfg.WriteHold(e.Hold)})
-		}()
+		})
 	case core.Propose:
 		a.propose(e)
 	case core.AddNonvoter:
-		a.inBackground(changeTimeout, func(ctx context.Context) {
+		a.cfg.Stage.Task(changeTimeout, func(ctx context.Context) {
 			a.Post(core.NonvoterAdded{Node: e.Node, Err: a.cfg.Raft.AddNonvoter(ctx, e.Node)})
 		})
 	case core.AddVoter:
-		a.inBackground(changeTimeout, func(ctx context.Context) {
+		a.cfg.Stage.Task(changeTimeout, func(ctx context.Context) {
 			a.Post(core.VoterAdded{Node: e.Node, Err: a.cfg.Raft.AddVoter(ctx, e.Node)})
 		})
 	case core.Campaign:
-		a.inBackground(campaignTimeout, func(ctx context.Context) {
+		a.cfg.Stage.Task(campaignTimeout, func(ctx context.Context) {
 			if err := a.cfg.Raft.Campaign(ctx); err != nil {
 				a.cfg.Log.Warn("cannot campaign", "error", err)
 			}
 		})
 	case core.AskCampaign:
-		a.inBackground(campaignTimeout, func(ctx context.Context) {
+		a.cfg.Stage.Task(campaignTimeout, func(ctx context.Context) {
 			if err := a.cfg.Raft.AskCampaign(ctx, e.Node); err != nil {
 				a.cfg.Log.Warn("the successor does not take the leadership", "node", e.Node.Name, "error", err)
 			}
 		})
 	case core.Log:
-		a.cfg.Log.Log(a.ctx, levels[e.Level], e.Text, e.Args...)
+		a.cfg.Log.Log(context.Background(), levels[e.Level], e.Text, e.Args...)
 	case core.Done:
 		a.done = true
 	}
@@ -117,18 +125,10 @@ var levels = map[core.Level]slog.Level{
 	core.Debug: slog.LevelDebug, core.Info: slog.LevelInfo, core.Warn: slog.LevelWarn, core.Error: slog.LevelError,
 }
 
-func (a *Agent) inBackground(timeout time.Duration, f func(context.Context)) {
-	a.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(a.ctx, timeout)
-		defer cancel()
-		f(ctx)
-	})
-}
-
 func (a *Agent) propose(e core.Propose) {
-	a.inBackground(proposalTimeout, func(ctx context.Context) {
+	a.cfg.Stage.Task(proposalTimeout, func(ctx context.Context) {
 		cmd := e.Command
-		cmd.At = time.Now()
+		cmd.At = a.cfg.Stage.Wall()
 		a.Post(core.Proposed{Command: cmd, Err: a.cfg.Raft.Propose(ctx, cmd)})
 	})
 }
@@ -203,28 +203,18 @@ func (a *Agent) unbind(e core.Unbind) {
 			errs = append(errs, err)
 		}
 	}
-	gone := core.Unbound{Group: e.Group, Gen: e.Gen, Err: errors.Join(errs...)}
-	a.lan.do(func() { a.Post(gone) })
+	a.afterLastWord(core.Unbound{Group: e.Group, Gen: e.Gen, Err: errors.Join(errs...)})
 }
 
-// sweepRetry is between attempts to remove what an earlier life left. Until it
-// succeeds this node holds nothing.
-const sweepRetry = time.Second
+// afterLastWord posts the event when everything that was to be said until now has
+// been said or dropped.
+//
+//quorate:rule last-word-first
+func (a *Agent) afterLastWord(ev core.Event) { a.cfg.Stage.LAN(func() { a.Post(ev) }) }
 
 func (a *Agent) sweep(e core.Sweep) {
 	removed, err := a.cfg.Host.RemoveLeftovers(e.Addrs)
-	if err == nil {
-		a.Post(core.Swept{Removed: removed})
-		return
-	}
-	a.cfg.Log.Error("cannot remove what an earlier life left; nothing is held before that is done", "error", err)
-	a.tasks.Go(func() {
-		select {
-		case <-time.After(sweepRetry):
-			a.host.do(func() { a.sweep(e) })
-		case <-a.ctx.Done():
-		}
-	})
+	a.Post(core.Swept{Removed: removed, Err: err})
 }
 
 // resolve finds the device of each address, and listens there for other routers.
@@ -245,22 +235,16 @@ func (a *Agent) resolve(e core.Resolve) {
 	}
 	a.Post(placed)
 	if placed.Err == nil && e.Group.VRRP.ID != 0 {
-		a.listen(placed.At)
-	}
-}
-
-func (a *Agent) listen(at []core.Place) {
-	for _, p := range at {
-		if err := a.cfg.Speaker.Listen(p.Link, p.Prefix.Addr()); err != nil {
-			a.warn("listen "+p.Link, "cannot listen for VRRP adverts", "link", p.Link, "error", err)
+		if err := a.cfg.Speaker.Serve(e.Group, placed.At); err != nil {
+			a.warn("serve "+e.Group.Name, "cannot listen for VRRP adverts", "group", e.Group.Name, "error", err)
 		}
 	}
 }
 
 func (a *Agent) announce(e core.Announce) {
 	for _, p := range e.At {
-		if !a.cfg.Now().Before(e.Until) {
-			return // it waited too long: the next owner may be announcing already
+		if a.tooLate(e.Until) {
+			return
 		}
 		if err := a.cfg.Host.Announce(p.Link, p.Prefix.Addr()); err != nil {
 			a.warn("announce "+p.Prefix.String(), "cannot announce an address", "group", e.Group, "address", p.Prefix.Addr(), "error", err)
@@ -268,10 +252,16 @@ func (a *Agent) announce(e core.Announce) {
 	}
 }
 
+// tooLate: what waited until its deadline is not said any more. The next owner may
+// be announcing already.
+//
+//quorate:rule nothing-late
+func (a *Agent) tooLate(until election.Instant) bool { return !a.cfg.Now().Before(until) }
+
 // advertise sends one advert for each device and address family of the group.
 func (a *Agent) advertise(e core.Advertise) {
 	for _, b := range adverts(e.At) {
-		if !a.cfg.Now().Before(e.Until) {
+		if a.tooLate(e.Until) {
 			return
 		}
 		if err := a.cfg.Speaker.Advertise(b.link, e.VRRP, b.addrs); err != nil {
@@ -303,10 +293,10 @@ next:
 	return out
 }
 
-func (a *Agent) probe(e core.Probe) core.Probed {
+func (a *Agent) probe(ctx context.Context, e core.Probe) core.Probed {
 	out := core.Probed{Group: e.Group, Gen: e.Gen}
 	for _, p := range e.At {
-		mac, found, err := a.cfg.Host.Probe(a.ctx, p.Link, p.Prefix.Addr())
+		mac, found, err := a.cfg.Host.Probe(ctx, p.Link, p.Prefix.Addr())
 		if err != nil || found {
 			out.Addr, out.MAC, out.Err = p.Prefix.Addr(), "", err
 			if found {

@@ -2,6 +2,7 @@
 // socket, the server and the client.
 //
 //	GET  /v1/status    core.Status
+//	GET  /v1/vrrp      VRRP: what this node hears of VRRP and says itself
 //	POST /v1/move      {"group","node"} → {"epoch","from","to"}, when that is committed
 //	POST /v1/release   → {"groups"}: those that this node is asked to let go of
 //	GET  /healthz      200 while the loop answers within a second
@@ -19,6 +20,7 @@ const VersionHeader = "Quorate-Version"
 
 const (
 	pathStatus  = "/v1/status"
+	pathVRRP    = "/v1/vrrp"
 	pathMove    = "/v1/move"
 	pathRelease = "/v1/release"
 	pathHealth  = "/healthz"

@@ -22,6 +22,12 @@ type fakeAgent struct {
 
 func (f *fakeAgent) Status(ctx context.Context) (core.Status, error) { return f.status(ctx) }
 
+// VRRP fails as the status does.
+func (f *fakeAgent) VRRP(ctx context.Context) (VRRP, error) {
+	st, err := f.status(ctx)
+	return VRRP{Node: st.Node}, err
+}
+
 func (f *fakeAgent) Move(_ context.Context, group, node string) error { return f.move(group, node) }
 
 func (f *fakeAgent) Release() {

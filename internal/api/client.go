@@ -71,6 +71,13 @@ func (c *Client) Status(ctx context.Context) (core.Status, error) {
 	return st, err
 }
 
+// VRRP asks what the node hears of VRRP.
+func (c *Client) VRRP(ctx context.Context) (VRRP, error) {
+	var v VRRP
+	err := c.call(ctx, c.patience, http.MethodGet, pathVRRP, nil, &v)
+	return v, err
+}
+
 // Move has a node made the owner of a group, and returns when that is committed.
 // After an error other than *Error the outcome is not known.
 func (c *Client) Move(ctx context.Context, group, node string) (Moved, error) {

@@ -35,6 +35,7 @@ type route struct {
 func (s *Server) handler() http.Handler {
 	routes := map[string]route{
 		pathStatus:  {http.MethodGet, s.status},
+		pathVRRP:    {http.MethodGet, s.vrrp},
 		pathMove:    {http.MethodPost, s.move},
 		pathRelease: {http.MethodPost, s.release},
 		pathHealth:  {http.MethodGet, s.health},
@@ -70,14 +71,16 @@ func (s *Server) write(w http.ResponseWriter, a answer) {
 }
 
 // ask asks the agent's loop, which answers at once unless something is very wrong.
-func (s *Server) ask(ctx context.Context) (core.Status, error) {
+func (s *Server) ask(ctx context.Context) (core.Status, error) { return inTime(ctx, s.agent.Status) }
+
+func inTime[T any](ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
-	st, err := s.agent.Status(ctx)
+	out, err := question(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return st, fmt.Errorf("the daemon's loop does not answer within %s: %w", statusTime, err)
+		return out, fmt.Errorf("the daemon's loop does not answer within %s: %w", statusTime, err)
 	}
-	return st, err
+	return out, err
 }
 
 func (s *Server) status(r *http.Request) answer {
@@ -86,6 +89,14 @@ func (s *Server) status(r *http.Request) answer {
 		return refuse(http.StatusServiceUnavailable, err)
 	}
 	return answer{http.StatusOK, st}
+}
+
+func (s *Server) vrrp(r *http.Request) answer {
+	v, err := inTime(r.Context(), s.agent.VRRP)
+	if err != nil {
+		return refuse(http.StatusServiceUnavailable, err)
+	}
+	return answer{http.StatusOK, v}
 }
 
 func (s *Server) health(r *http.Request) answer {

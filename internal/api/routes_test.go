@@ -41,6 +41,8 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET", "/v1/status", "", 200, `"cluster":"prod"`},
 		{"HEAD", "/v1/status", "", 200, ``},
+		{"GET", "/v1/vrrp", "", 200, `"node":"n1"`},
+		{"POST", "/v1/vrrp", "", 405, `/v1/vrrp takes GET`},
 		{"GET", "/healthz", "", 200, `{"healthy":true}`},
 		{"GET", "/readyz", "", 200, `{"ready":true}`},
 		{"POST", "/v1/release", "", 202, `{"groups":["web"]}`},
@@ -90,7 +92,7 @@ func TestReleaseNames(t *testing.T) {
 // TestFrozenLoop: no route waits for the loop longer than it says.
 func TestFrozenLoop(t *testing.T) {
 	for _, tc := range []struct{ method, path, body string }{
-		{"GET", pathHealth, ""}, {"GET", pathReady, ""}, {"GET", pathStatus, ""},
+		{"GET", pathHealth, ""}, {"GET", pathReady, ""}, {"GET", pathStatus, ""}, {"GET", pathVRRP, ""},
 		{"POST", pathRelease, ""}, {"POST", pathMove, `{"group":"web","node":"n2"}`},
 	} {
 		synctest.Test(t, func(t *testing.T) {

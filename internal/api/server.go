@@ -18,6 +18,8 @@ import (
 type Agent interface {
 	// Status describes the node as it is now; it fails when ctx ends first.
 	Status(ctx context.Context) (core.Status, error)
+	// VRRP describes what the node hears of VRRP; it fails when ctx ends first.
+	VRRP(ctx context.Context) (VRRP, error)
 	// Move makes a node the owner of a group and returns when that is committed.
 	Move(ctx context.Context, group, node string) error
 	// Release has this node let go of every group; it does not wait for that.

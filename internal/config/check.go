@@ -141,7 +141,8 @@ func oneOf[T fmt.Stringer](c *checker, f field[string], def T, choices ...T) T {
 			return t
 		}
 	}
-	list := strings.Join(words, " or ")
+	last := len(words) - 1
+	list := strings.Join(words[:last], ", ") + " or " + words[last]
 	do := "write " + list + ", or leave the key out for " + def.String()
 	if near, ok := nearest(f.v, words); ok {
 		do = "did you mean " + near + "?"

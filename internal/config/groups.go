@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/vrrpcompat"
 )
 
 var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
@@ -35,11 +34,12 @@ func (c *checker) groups(raw rawConfig) {
 		out.Interface = c.iface(g)
 		c.placement(g.placement)
 		out.Announce = c.announce(g)
-		if g.vrrp != nil {
-			out.VRRP = c.vrrp(g)
+		if g.vrrp != nil && g.vrrp.have == present {
+			out.VRRP = c.vrrp(g, out.Addresses)
 			c.fits(g, out)
 			vrids = c.vrid(vrids, vridUse{raw: g, group: out})
 		}
+		out.VMAC = c.vmac(g)
 		c.cfg.Document.Groups = append(c.cfg.Document.Groups, out)
 	}
 }
@@ -173,134 +173,4 @@ func (c *checker) announce(g rawGroup) fsm.Announce {
 		a.Refresh = f.v
 	}
 	return a
-}
-
-func (c *checker) vrrp(g rawGroup) fsm.VRRP {
-	v := fsm.VRRP{Priority: DefaultPriority, Interval: DefaultInterval}
-	switch f := g.vrrp.id; {
-	case f.have == absent:
-		c.missing(g.vrrp.pos, f.path, "write id: 1 to 255, that of the outside routers of this group, or leave vrrp out for no adverts")
-	case f.ok() && (f.v < 1 || f.v > 255):
-		bad(c, f, "must be 1 to 255", "write that of the outside routers of this group")
-	case f.ok():
-		v.ID = uint8(f.v)
-		c.cfg.where[f.path] = f.pos
-	}
-	switch f := g.vrrp.priority; {
-	case f.ok() && f.v == int(vrrpcompat.Owner):
-		bad(c, f, "must be 1 to 254: 255 belongs to a router that has the address as its own (RFC 9568, section 5.2.4), and nothing could outrank it",
-			fmt.Sprintf("leave the key out for %d, above every backup", DefaultPriority))
-	case f.ok() && (f.v < 1 || f.v > 254):
-		bad(c, f, "must be 1 to 254", fmt.Sprintf("leave the key out for %d, above every backup", DefaultPriority))
-	case f.ok():
-		v.Priority = uint8(f.v)
-	}
-	switch f := g.vrrp.version; {
-	case f.ok() && f.v == 2:
-		bad(c, f, "not in this version yet", "write 3, or leave the key out")
-	case f.ok() && f.v != 3:
-		bad(c, f, "must be 3", "write 3, or leave the key out")
-	}
-	switch f := g.vrrp.checksum; {
-	case !f.ok() || f.v == "pseudo-header":
-	case f.v == "plain":
-		v.PlainChecksum = true
-	case f.v == "auto":
-		bad(c, f, "not in this version yet", "write pseudo-header, as keepalived has it, or plain")
-	default:
-		bad(c, f, "must be pseudo-header or plain", "write pseudo-header, as keepalived has it, or leave the key out")
-	}
-	v.Interval = c.interval(g.vrrp, vrrpcompat.Priority(v.Priority))
-	return v
-}
-
-// interval checks that adverts can carry the interval, and that outside backups
-// give us the time to fail over.
-func (c *checker) interval(raw *rawVRRP, priority vrrpcompat.Priority) time.Duration {
-	f := raw.interval
-	if f.have == broken {
-		return DefaultInterval
-	}
-	if f.have == absent {
-		f.v, f.pos = DefaultInterval, raw.pos
-	}
-	cs, err := vrrpcompat.CentisOf(f.v)
-	if err != nil {
-		bad(c, f, fmt.Sprintf("must be %s to %s in whole %s", vrrpcompat.Centi, vrrpcompat.MaxCentis.Duration(), vrrpcompat.Centi),
-			fmt.Sprintf("write %s, or leave the key out", DefaultInterval))
-		return DefaultInterval
-	}
-	worst := WorstFailover(c.cfg.Lease, c.cfg.Grace())
-	if claim := EarliestClaim(priority, cs); claim <= worst {
-		c.r.add(f.pos, f.path, fmt.Sprintf("adverts every %s let an outside backup claim the group %s after its owner is lost, "+
-			"and a node of this cluster may need %s", f.v, claim.Round(time.Millisecond), worst.Round(time.Millisecond)), "",
-			fmt.Sprintf("write interval: %s or more, or a shorter lease", ShortestInterval(priority, worst)))
-	}
-	return f.v
-}
-
-// ethernetMTU is the size of the packet that an advert must fit: adverts are not
-// fragmented, and the devices' own MTU is not known here.
-const ethernetMTU = 1500
-
-// fits checks that one advert can name all addresses of each family.
-func (c *checker) fits(raw rawGroup, g fsm.Group) {
-	count := map[vrrpcompat.Family]int{}
-	for _, p := range g.Addresses {
-		count[vrrpcompat.FamilyOf(p.Addr())]++
-	}
-	const ip4Header, ip6Header = 20, 40
-	room := map[vrrpcompat.Family]int{
-		vrrpcompat.IPv4: min(vrrpcompat.MaxAddresses, (ethernetMTU-ip4Header-vrrpcompat.HeaderLen)/4),
-		vrrpcompat.IPv6: min(vrrpcompat.MaxAddresses, (ethernetMTU-ip6Header-vrrpcompat.HeaderLen)/16),
-	}
-	for _, fam := range []vrrpcompat.Family{vrrpcompat.IPv4, vrrpcompat.IPv6} {
-		if count[fam] > room[fam] {
-			c.r.add(raw.addresses.pos, raw.addresses.path, fmt.Sprintf("%d %s addresses, and one advert has room for %d in %d bytes",
-				count[fam], fam, room[fam], ethernetMTU), "", "make two groups of them, each with a VRRP id of its own")
-		}
-	}
-}
-
-// A vridUse is one group's use of a virtual router id.
-type vridUse struct {
-	raw   rawGroup
-	group fsm.Group
-}
-
-// vrid checks the id against those of the groups before. An id names one virtual
-// router for each link and family. Which link a group without an interface is on
-// is known only by its networks; CheckHost looks again on the host itself.
-func (c *checker) vrid(before []vridUse, u vridUse) []vridUse {
-	if u.group.VRRP.ID == 0 {
-		return before
-	}
-	for _, b := range before {
-		if b.group.VRRP.ID != u.group.VRRP.ID || !sameLink(b.group, u.group) {
-			continue
-		}
-		bad(c, u.raw.vrrp.id, "VRRP id used twice on one link, "+seeAlso(b.raw.vrrp.id), "give each group its own id, or make one group of the two")
-		break
-	}
-	return append(before, u)
-}
-
-// sameLink reports whether two groups surely share a link in one family: they
-// name the same device and have a family in common, or neither names one and
-// their networks overlap.
-func sameLink(a, b fsm.Group) bool {
-	if a.Interface != b.Interface {
-		return false
-	}
-	for _, p := range a.Addresses {
-		for _, q := range b.Addresses {
-			if a.Interface == "" && p.Overlaps(q) {
-				return true
-			}
-			if a.Interface != "" && p.Addr().Is4() == q.Addr().Is4() {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -105,32 +105,42 @@ func TestCheckHostLoopbackCluster(t *testing.T) {
 	}
 }
 
-// TestShortestInterval: the suggestion is right and the least that is, for every
-// lease that can be written, and there always is one.
-func TestShortestInterval(t *testing.T) {
+// TestOutrun: the suggestion is right and the least that is, for every lease that can
+// be written, and there always is one.
+func TestOutrun(t *testing.T) {
 	for lease := 50 * time.Millisecond; lease <= maxLease; lease += 9 * time.Millisecond {
 		for _, fence := range []FenceKind{BPF, Lifetime} {
 			worst := WorstFailover(lease, (&Config{Fence: fence}).Grace())
-			for _, p := range []vrrpcompat.Priority{1, 100, 254} {
-				d := ShortestInterval(p, worst)
-				cs, err := vrrpcompat.CentisOf(d)
-				if err != nil || EarliestClaim(p, cs) <= worst {
-					t.Fatalf("lease %s priority %d: interval %s, error %v", lease, p, d, err)
+			for _, v := range []fsm.VRRP{{ID: 1, Version: 3, Priority: 1}, {ID: 1, Version: 3, Priority: 254}, {ID: 1, Version: 2, Priority: 254}} {
+				step := 10 * time.Millisecond
+				if v.Version == 2 {
+					step = time.Second
 				}
-				if cs > 1 && EarliestClaim(p, cs-1) > worst {
-					t.Fatalf("lease %s priority %d: interval %s is not the shortest", lease, p, d)
+				least, ok := vrrpcompat.Version(v.Version).ShortestInterval(vrrpcompat.Priority(v.Priority), worst)
+				if !ok {
+					t.Fatalf("lease %s, %+v: no interval is long enough", lease, v)
+				}
+				if v.Interval = least.Duration(); !silent(v, worst) {
+					t.Fatalf("lease %s, %+v: outrun", lease, v)
+				}
+				if v.Interval -= step; v.Interval > 0 && silent(v, worst) {
+					t.Fatalf("lease %s, %+v: not outrun by a shorter interval", lease, v)
 				}
 			}
 		}
 	}
+	if !silent(fsm.VRRP{}, time.Hour) {
+		t.Error("a group without adverts can be outrun")
+	}
 }
 
-// TestEarliestClaim has the worked example: adverts every second, the owner at
-// 254 lost just before the next. The backup counts 3 s + 2/256 s from the last.
-func TestEarliestClaim(t *testing.T) {
-	if got, want := EarliestClaim(254, 100), 2*time.Second+7812500*time.Nanosecond; got != want {
-		t.Errorf("EarliestClaim(254, 1s) = %s, want %s", got, want)
-	}
+func silent(v fsm.VRRP, worst time.Duration) bool {
+	text, do := Outrun(v, worst)
+	return text == "" && do == ""
+}
+
+// TestWorstFailover has the worked example of docs/lease.md, section 4.
+func TestWorstFailover(t *testing.T) {
 	if got, want := WorstFailover(250*time.Millisecond, 5*time.Millisecond), 857550*time.Microsecond; got != want {
 		t.Errorf("WorstFailover(250ms, 5ms) = %s, want %s", got, want)
 	}

@@ -29,17 +29,10 @@ type rawGroup struct {
 	addresses      field[[]field[string]]
 	iface          field[string]
 	placement      field[string]
+	vmac           field[bool]
 	announceRepeat field[int]
 	refresh        field[time.Duration]
 	vrrp           *rawVRRP // nil: not written
-}
-
-type rawVRRP struct {
-	pos                   pos
-	path                  string
-	id, version, priority field[int]
-	interval              field[time.Duration]
-	checksum              field[string]
 }
 
 // readRaw reads the root mapping. What cannot be read is reported and marked
@@ -101,15 +94,12 @@ func readGroup(r *report, e entry) rawGroup {
 		return g
 	}
 	g.addresses, g.iface, g.placement = m.list("addresses"), m.text("interface"), m.text("placement")
+	g.vmac = read(m, "vmac", toBool)
 	if a, have := m.sub("announce", announceSchema); have == present {
 		g.announceRepeat, g.refresh = a.integer("repeat"), a.duration("refresh")
 	}
-	if v, have := m.sub("vrrp", vrrpSchema); have == present {
-		g.vrrp = &rawVRRP{
-			pos: at(m.vals["vrrp"]), path: v.path,
-			id: v.integer("id"), version: v.integer("version"), priority: v.integer("priority"),
-			interval: v.duration("interval"), checksum: v.text("checksum"),
-		}
+	if v, have := m.sub("vrrp", vrrpSchema); have != absent {
+		g.vrrp = readVRRP(v, m.vals["vrrp"], have)
 	}
 	return g
 }

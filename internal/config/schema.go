@@ -23,15 +23,15 @@ var (
 	tlsSchema   = schema{keys: []string{"ca", "cert", "key"}}
 	logSchema   = schema{keys: []string{"level", "format"}}
 	groupSchema = schema{
-		keys: []string{"addresses", "interface", "placement", "announce", "vrrp"},
-		later: []string{"priority", "preempt", "on_quorum_loss", "vmac", "checks", "track_interfaces",
-			"routes", "hooks"},
+		keys:  []string{"addresses", "interface", "placement", "announce", "vmac", "vrrp"},
+		later: []string{"priority", "preempt", "on_quorum_loss", "checks", "track_interfaces", "routes", "hooks"},
 	}
 	announceSchema = schema{keys: []string{"repeat", "refresh"}}
 	vrrpSchema     = schema{
-		keys:  []string{"id", "version", "priority", "interval", "checksum"},
-		later: []string{"unicast", "outranked"},
+		keys:  []string{"id", "version", "priority", "interval", "checksum", "password", "unicast"},
+		later: []string{"outranked"},
 	}
+	peerSchema = schema{keys: []string{"address", "min_ttl", "max_ttl"}}
 )
 
 func (s schema) knows(key string) bool { return slices.Contains(s.keys, key) }

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/vrrpcompat"
 )
 
@@ -21,22 +23,30 @@ func WorstFailover(lease, grace time.Duration) time.Duration {
 	return election.WithDrift(lease+grace) + failoverMargin
 }
 
-// EarliestClaim is how soon after the loss of an owner an outside backup may hold
-// the group for masterless: its Active_Down_Interval (RFC 9568, section 6.1)
-// counts from the last advert, and the owner may be lost one interval after that,
-// just before the next. The backup is taken at the owner's own priority: a better
-// one would be Active already, and a worse one waits for longer.
-func EarliestClaim(owner vrrpcompat.Priority, interval vrrpcompat.Centis) time.Duration {
-	return vrrpcompat.ActiveDownInterval(owner, interval) - interval.Duration()
+// Outrun says what an outside backup can do to a group that is advertised so, when
+// a failover in the cluster takes its worst, and what to write instead. Empty: nothing.
+func Outrun(v fsm.VRRP, worst time.Duration) (text, do string) {
+	cs, err := vrrpcompat.IntervalOf(vrrpcompat.Version(v.Version), v.Interval)
+	if v.ID == 0 || err != nil {
+		return "", ""
+	}
+	return outruns(v, cs, worst)
 }
 
-// ShortestInterval is the least advert interval at which no outside backup claims
-// before the worst failover is over. There always is one: the longest lease needs
-// less than half of the longest interval.
-func ShortestInterval(owner vrrpcompat.Priority, worst time.Duration) time.Duration {
-	cs := vrrpcompat.Centis(1)
-	for cs < vrrpcompat.MaxCentis && EarliestClaim(owner, cs) <= worst {
-		cs++
+// outruns takes the outside backup at the group's own priority: a better one would
+// be Active already, and a worse one waits for longer.
+func outruns(v fsm.VRRP, interval vrrpcompat.Centis, worst time.Duration) (text, do string) {
+	version, priority := vrrpcompat.Version(v.Version), vrrpcompat.Priority(v.Priority)
+	if !version.Outruns(priority, interval, worst) {
+		return "", ""
 	}
-	return cs.Duration()
+	do = "write a shorter lease"
+	if least, ok := version.ShortestInterval(priority, worst); ok {
+		do = fmt.Sprintf("write interval: %s or more, or a shorter lease", least.Duration())
+	}
+	if version == vrrpcompat.V2 {
+		do += "; version 2 wants the same interval in all routers"
+	}
+	return fmt.Sprintf("adverts every %s let an outside backup claim the group %s after its owner is lost, and a node of this cluster may need %s",
+		interval.Duration(), version.EarliestClaim(priority, interval).Round(time.Millisecond), worst.Round(time.Millisecond)), do
 }

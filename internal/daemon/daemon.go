@@ -12,14 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/election"
-	"github.com/quorate/quorate/election/gossip"
 	"github.com/quorate/quorate/election/peerlink"
 	"github.com/quorate/quorate/election/raftnode"
 	"github.com/quorate/quorate/fsm"
@@ -85,23 +85,19 @@ func bootID() (id election.BootID, err error) {
 
 // A node is everything that one daemon has open.
 type node struct {
-	opt    Options
-	cfg    *config.Config
-	log    *slog.Logger
-	self   fsm.Node
-	dir    *raftnode.DataDir
-	kernel *kernel.Kernel
-	unlock func()       // of the fence
-	fence  *fence.Fence // nil where the lifetime is the fence
-	link   *peerlink.Link
-	gossip *gossip.Gossip
-	raft   *raftnode.Node
-	former *raftnode.Former
-	agent  *agent.Agent
-	api    *api.Server
-	vrrp   *speaker
-	note   formationNote
-	seldom agent.Seldom
+	opt       Options
+	cfg       *config.Config
+	log       *slog.Logger
+	dir       *raftnode.DataDir
+	kernel    *kernel.Kernel
+	unlock    func()       // of the fence
+	fence     *fence.Fence // nil where the lifetime is the fence
+	part      *Participant
+	agent     *agent.Agent
+	api       *api.Server
+	macs      *vmacs
+	vrrp      *speaker
+	announcer *announcer
 }
 
 // Run is the life of the daemon. It returns nil after a clean end: nothing is held
@@ -117,7 +113,7 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	err := n.run(ctx)
-	if err == nil && n.fence != nil {
+	if err == nil {
 		err = n.detachFence()
 	}
 	n.close()
@@ -140,6 +136,24 @@ func (n *node) open() (err error) {
 	if n.dir, err = raftnode.OpenDataDir(n.cfg.DataDir); err != nil {
 		return err
 	}
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	n.part, err = Join(ParticipantConfig{
+		Config: n.cfg, Version: n.opt.Version, Key: key, Dir: n.dir, Boot: boot, LifetimeFence: n.fence == nil,
+		Now: Now, Clock: readClock, Fence: n.fenceOf(), Host: host{n.kernel, n.macs}, Speaker: n.announcer, Applied: n.announcer.noteChange,
+		Beat: newWatchdog(n.log).beat, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.agent = n.part.Agent()
+	n.api, err = api.Listen(n.cfg.Socket, apiPort{n}, api.Options{Version: n.opt.Version, Log: n.log})
+	return err
+}
+
+// openHost takes what is this host's: its devices, the fence, and the VRRP sockets.
+func (n *node) openHost() (err error) {
 	if n.kernel, err = kernel.Open(); err != nil {
 		return err
 	}
@@ -149,96 +163,33 @@ func (n *node) open() (err error) {
 	if err := n.openFence(); err != nil {
 		return err
 	}
-	n.self = fsm.Node{ID: n.dir.Instance(), Name: n.cfg.Node, Address: n.cfg.Address, Role: n.cfg.Role}
-	if err := n.openCluster(key); err != nil {
+	n.macs = newVMACs(n.kernel, FenceTag(n.cfg.Cluster), n.document, n.coverNow, n.log)
+	if n.vrrp, err = newSpeaker(n.speaking()); err != nil {
 		return err
 	}
-	n.vrrp = newSpeaker(n.log, n.isVirtual)
-	n.agent = agent.New(agent.Config{
-		Core: core.Config{
-			Self: n.self, Boot: boot, Started: Now(),
-			Lease: n.cfg.Lease, Renew: n.cfg.Renew, Grace: n.cfg.Grace(),
-			LifetimeFence: n.fence == nil,
-			Longest:       n.dir.LongestHold(), AtStart: n.raft.AtStart(),
-		},
-		Now: Now, Clock: readClock, Send: n.gossip.Send,
-		Fence: n.fenceOf(), Host: host{n.kernel}, Speaker: n.vrrp, Raft: raftPort{n},
-		WriteHold: n.dir.SetLongestHold,
-		Beat:      newWatchdog(n.log).beat,
-		Log:       n.log,
-	})
-	n.api, err = api.Listen(n.cfg.Socket, apiPort{n}, api.Options{Version: n.opt.Version, Log: n.log})
-	return err
-}
-
-// openCluster opens the ports and Raft's files.
-func (n *node) openCluster(key peerlink.Key) (err error) {
-	credentials, err := key.Credentials(n.self.ID)
-	if n.cfg.TLS != nil {
-		credentials, err = peerlink.TLSFiles{CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key}.Credentials()
-	}
-	if err != nil {
-		return err
-	}
-	n.link, err = peerlink.Listen(peerlink.Config{
-		Address: n.cfg.Address, Credentials: credentials, Identity: n.identity, Admit: n.admit, Log: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.gossip, err = gossip.Open(gossip.Config{
-		Address: n.cfg.Address, Cluster: n.cfg.Cluster, Key: key.Gossip(), Meta: n.meta(),
-		Streams: n.link.Gossip(), Dial: n.link.DialGossip, Peers: n.peerAddresses,
-		Sink: gossipSink{n}, Log: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.raft, err = raftnode.Open(raftnode.Config{
-		Self: n.self, Dir: n.dir, Stream: raftStream{Listener: n.link.Raft(), n: n}, Sink: raftSink{n}, Log: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.former = raftnode.NewFormer(raftnode.FormerConfig{
-		Node: n.raft, Cluster: n.cfg.Cluster, Peers: n.cfg.Peers, Document: n.cfg.Document,
-		Ask: peers{n}, Log: n.log, Progress: n.formation,
-	})
+	n.announcer = newAnnouncer(n.vrrp, n.macs, n.dir.Instance(), n.state, n.log)
 	return nil
 }
+
+// state is what the cluster agreed on last.
+func (n *node) state() *fsm.State { return n.part.raft.State() }
+
+func (n *node) document() fsm.Document { return n.state().Document }
+
+// isVirtual reports whether an address is a VIP of the cluster: adverts are not
+// sent from one.
+func (n *node) isVirtual(a netip.Addr) bool { return slices.Contains(n.document().Addrs(), a) }
 
 // run starts everything and waits until the agent has let go of all, or something
 // fails.
 func (n *node) run(ctx context.Context) error {
-	all, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, ctx := errgroup.WithContext(all)
-	task := func(name string, run func(context.Context) error) {
-		g.Go(func() error {
-			if err := run(ctx); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	n.agent.Post(core.Voters{Log: n.raft.VoterLog()})
-	g.Go(func() error {
-		defer cancel() // the agent is the last to go: when it is done, so is everybody
-		return n.agent.Run(ctx)
-	})
-	task("node link", func(ctx context.Context) error { return n.link.Run(ctx, handlers{n}) })
-	task("gossip", n.gossip.Run)
-	task("raft", n.raft.Run)
-	task("formation", n.former.Run)
-	task("kernel watch", n.watchKernel)
-	task("fence", n.keepCovered)
-	task("vrrp", n.vrrp.run)
-	task("api", n.api.Run)
-	task("signals", n.awaitStop)
+	self := n.part.self
 	notify("READY=1")
-	n.log.Info("quorate runs", "version", n.opt.Version, "cluster", n.cfg.Cluster, "node", n.self.Name,
-		"instance", n.self.ID.Short(), "address", n.self.Address, "fence", n.fenceName(), "lease", n.cfg.Lease, "renew", n.cfg.Renew)
-	return g.Wait()
+	n.log.Info("quorate runs", "version", n.opt.Version, "cluster", n.cfg.Cluster, "node", self.Name,
+		"instance", self.ID.Short(), "address", self.Address, "fence", n.fenceName(), "lease", n.cfg.Lease, "renew", n.cfg.Renew)
+	return n.part.Run(ctx,
+		Task{"kernel watch", n.watchKernel}, Task{"fence", n.keepCovered}, Task{"vrrp", n.vrrp.run}, Task{"vrrp groups", n.announcer.follow},
+		Task{"api", n.api.Run}, Task{"signals", n.awaitStop})
 }
 
 // awaitStop turns the wish to stop into an event.
@@ -262,11 +213,13 @@ func (n *node) close() {
 	if n.unlock != nil {
 		n.unlock()
 	}
-	if n.link != nil {
-		_ = n.link.Close() // after Run it is closed already
+	if n.part != nil {
+		n.part.Close()
 	}
-	if n.gossip != nil {
-		_ = n.gossip.Close()
+	if n.vrrp != nil {
+		if err := n.vrrp.close(); err != nil {
+			n.log.Warn("cannot close the VRRP sockets", "error", err)
+		}
 	}
 	if n.kernel != nil {
 		if err := n.kernel.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -282,8 +235,15 @@ func (n *node) close() {
 func (n *node) watchKernel(ctx context.Context) error {
 	return n.kernel.Watch(ctx, func(l kernel.LinkChange) {
 		n.cover()
-		n.agent.Post(core.Link{Name: l.Name, OK: l.Up && l.Carrier && !l.Gone})
-	}, func(a kernel.AddressGone) { n.agent.Post(core.AddressGone{Link: a.Link, Addr: a.Addr}) })
+		if _, above := n.macs.parent(l.Name); !above { // one of those is up only while it is needed
+			n.agent.Post(core.Link{Name: l.Name, OK: l.Up && l.Carrier && !l.Gone})
+		}
+	}, func(a kernel.AddressGone) {
+		if below, above := n.macs.parent(a.Link); above {
+			a.Link = below
+		}
+		n.agent.Post(core.AddressGone{Link: a.Link, Addr: a.Addr})
+	})
 }
 
 // coverEvery is how often the fence looks whether it still stands on every device,
@@ -306,12 +266,19 @@ func (n *node) keepCovered(ctx context.Context) error {
 // cover puts the fence on every device. A device without it could answer for an
 // address whose lease is over, so an error keeps this node from holding anything.
 func (n *node) cover() {
+	if n.fence != nil {
+		n.agent.Post(core.Covered{Err: n.coverNow()})
+	}
+}
+
+// coverNow returns when the fence is on every device that there was.
+func (n *node) coverNow() error {
 	if n.fence == nil {
-		return
+		return nil
 	}
 	added, err := n.fence.Cover()
 	if len(added) > 0 {
 		n.log.Info("fence attached", "devices", added, "kind", n.fence.Kind().String())
 	}
-	n.agent.Post(core.Covered{Err: err})
+	return err
 }

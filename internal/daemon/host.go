@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -21,7 +22,7 @@ import (
 // before anything else happens, its addresses removed, and only then forgotten.
 func (n *node) openFence() (err error) {
 	if n.cfg.Fence != config.BPF {
-		if err := n.dropFence(); err != nil {
+		if err := errors.Join(n.dropFence(), RemoveVirtualMACs(n.kernel, FenceTag(n.cfg.Cluster))); err != nil {
 			return err
 		}
 		n.log.Warn("fence: lifetime. The kernel removes an address when its lifetime ends, in whole seconds and counted from when " +
@@ -31,7 +32,7 @@ func (n *node) openFence() (err error) {
 	if n.fence, err = fence.Open(fence.Options{Tag: FenceTag(n.cfg.Cluster)}); err != nil {
 		return err
 	}
-	removed, _, err := ClearFence(n.fence, n.kernel)
+	removed, _, err := ClearFence(n.fence, n.kernel, FenceTag(n.cfg.Cluster))
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,10 @@ func (n *node) openFence() (err error) {
 // detachFence takes the fence off the host when the agent is no more, after what it
 // still guards has been removed. Where that cannot be, the fence stays shut.
 func (n *node) detachFence() error {
-	if _, _, err := ClearFence(n.fence, n.kernel); err != nil {
+	if n.fence == nil {
+		return RemoveVirtualMACs(n.kernel, FenceTag(n.cfg.Cluster))
+	}
+	if _, _, err := ClearFence(n.fence, n.kernel, FenceTag(n.cfg.Cluster)); err != nil {
 		n.log.Error("the fence stays on this host: not every address could be removed", "error", err)
 		return nil
 	}
@@ -58,7 +62,7 @@ func (n *node) fenceOf() agent.Fence {
 	if n.fence == nil {
 		return noFence{}
 	}
-	return n.fence
+	return newMACFence(n.fence, n.document)
 }
 
 func (n *node) fenceName() string {
@@ -74,8 +78,26 @@ type noFence struct{}
 func (noFence) Set(netip.Addr, election.Instant) error { return nil }
 func (noFence) Delete(netip.Addr) error                { return nil }
 
-// host is the kernel as the agent wants it.
-type host struct{ *kernel.Kernel }
+// host is the kernel as the agent wants it. The agent names the device on which an
+// address is at home; with a virtual MAC address it stands on another above that.
+type host struct {
+	*kernel.Kernel
+	macs *vmacs
+}
+
+// AddAddress adds the address or renews its lifetime.
+func (h host) AddAddress(link string, p netip.Prefix, valid time.Duration) error {
+	return h.macs.AddAddress(link, p, valid)
+}
+
+// RemoveAddress returns nil when the address was seen gone.
+func (h host) RemoveAddress(link string, p netip.Prefix) error { return h.macs.RemoveAddress(link, p) }
+
+// Announce sends gratuitous ARP or unsolicited NA, from the hardware address that
+// neighbours are to learn.
+func (h host) Announce(link string, addr netip.Addr) error {
+	return h.Kernel.Announce(h.macs.over(link, addr), addr)
+}
 
 // HasLink fails if there is no such device.
 func (h host) HasLink(name string) error {
@@ -130,4 +152,11 @@ func (w *watchdog) beat() {
 	}
 	w.last = Now()
 	notify("WATCHDOG=1")
+}
+
+// speaking is what the node's speaker works with.
+func (n *node) speaking() speakerConfig {
+	return speakerConfig{
+		IsVirtual: n.isVirtual, Via: n.macs.via, Worst: config.WorstFailover(n.cfg.Lease, n.cfg.Grace()), Log: n.log,
+	}
 }

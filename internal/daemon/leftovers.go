@@ -31,11 +31,12 @@ func RemoveLeftovers(k *kernel.Kernel, addrs []netip.Addr) (removed []kernel.Fou
 }
 
 // ClearFence shuts every entry of the fence, removes those addresses from the host,
-// also the addresses of also, and forgets the entries of those that are gone. An
+// also the addresses of also, and the devices of virtual MAC addresses with the tag,
+// and forgets the entries of what is gone. An
 // address that stands there without a lifetime keeps its shut entry and is an
 // error: somebody has put it there by hand, and the host would answer for it.
 // Nobody else may be using the fence. guarded are the addresses that had entries.
-func ClearFence(f *fence.Fence, k *kernel.Kernel, also ...netip.Addr) (removed []kernel.Found, guarded []netip.Addr, err error) {
+func ClearFence(f *fence.Fence, k *kernel.Kernel, tag string, also ...netip.Addr) (removed []kernel.Found, guarded []netip.Addr, err error) {
 	entries, err := f.Entries()
 	if err != nil {
 		return nil, nil, err
@@ -49,6 +50,9 @@ func ClearFence(f *fence.Fence, k *kernel.Kernel, also ...netip.Addr) (removed [
 	slices.SortFunc(guarded, netip.Addr.Compare)
 	removed, err = RemoveLeftovers(k, slices.Concat(guarded, also))
 	if err != nil {
+		return removed, guarded, fmt.Errorf("%w; the fence stays shut for what is left", err)
+	}
+	if err := RemoveVirtualMACs(k, tag); err != nil {
 		return removed, guarded, fmt.Errorf("%w; the fence stays shut for what is left", err)
 	}
 	left, err := k.Permanent(func(a netip.Addr) bool { return slices.Contains(guarded, a) })
@@ -79,14 +83,14 @@ func (n *node) dropFence() error {
 		}
 		return nil
 	}
-	_, _, err = ClearFence(f, n.kernel)
+	_, _, err = ClearFence(f, n.kernel, FenceTag(n.cfg.Cluster))
 	if err == nil {
 		err = f.Detach()
 	}
 	return errors.Join(err, f.Close())
 }
 
-// LockFence takes the right to change the cluster's fence in this network
+// LockFence takes the right to change the cluster's fence and addresses in this network
 // namespace, until the returned function is called or the process ends. The lock on
 // data_dir is not enough: a second daemon with another data_dir would clear the
 // first one's entries and take its programs off, and the first would go on without a
@@ -94,12 +98,16 @@ func (n *node) dropFence() error {
 // each network namespace and takes back from a process that dies.
 func LockFence(cluster string) (unlock func(), err error) {
 	l, err := net.Listen("unix", "@quorate-fence-"+FenceTag(cluster))
+	of := fmt.Sprintf("of cluster %q", cluster)
+	if cluster == "" {
+		of = "without a cluster's name"
+	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("another quorate process of cluster %q runs in this network namespace, and the fence is its: "+
-			"stop that one first, or give this one a network namespace of its own", cluster)
+		return nil, fmt.Errorf("another quorate process %s runs in this network namespace, and the addresses and the fence are its: "+
+			"stop that one first, or give this one another cluster or a network namespace of its own", of)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock the fence of cluster %q: %w", cluster, err)
+		return nil, fmt.Errorf("lock the fence %s: %w", of, err)
 	}
 	return func() { _ = l.Close() }, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 )
 
 // identity is who this node is for every connection.
-func (n *node) identity() peerlink.Identity {
+func (n *Participant) identity() peerlink.Identity {
 	id := peerlink.Identity{Cluster: n.cfg.Cluster, Instance: n.self.ID}
 	if n.raft != nil {
 		id.ClusterID = n.raft.State().Cluster
@@ -31,10 +30,10 @@ func (n *node) identity() peerlink.Identity {
 
 // admit says whether Raft may be spoken with an instance that calls. Nothing is
 // accepted before Raft is open.
-func (n *node) admit(id fsm.InstanceID) bool { return n.raft.AcceptsFrom(id) }
+func (n *Participant) admit(id fsm.InstanceID) bool { return n.raft.AcceptsFrom(id) }
 
-func (n *node) meta() gossip.Meta {
-	m := gossip.Meta{Instance: n.self.ID, Name: n.self.Name, Role: n.self.Role, Version: n.opt.Version}
+func (n *Participant) meta() gossip.Meta {
+	m := gossip.Meta{Instance: n.self.ID, Name: n.self.Name, Role: n.self.Role, Version: n.version}
 	if n.raft != nil {
 		m.Cluster, m.HasState = n.raft.State().Cluster, n.raft.HasState()
 	}
@@ -43,7 +42,7 @@ func (n *node) meta() gossip.Meta {
 
 // peerAddresses is where nodes should be: the file's peers and those that the
 // cluster knows.
-func (n *node) peerAddresses() []netip.AddrPort {
+func (n *Participant) peerAddresses() []netip.AddrPort {
 	out := append([]netip.AddrPort(nil), n.cfg.Peers...)
 	for _, m := range n.raft.State().Nodes {
 		out = append(out, m.Address)
@@ -51,16 +50,10 @@ func (n *node) peerAddresses() []netip.AddrPort {
 	return out
 }
 
-// isVirtual reports whether an address is a VIP of the cluster: adverts are not
-// sent from one.
-func (n *node) isVirtual(a netip.Addr) bool {
-	return slices.Contains(n.raft.State().Document.Addrs(), a)
-}
-
 // raftStream is Raft's share of the port.
 type raftStream struct {
 	net.Listener
-	n *node
+	n *Participant
 }
 
 // Dial connects to the instance that the configuration says is at the address.
@@ -76,9 +69,12 @@ func (s raftStream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn
 }
 
 // raftSink turns what Raft says into events.
-type raftSink struct{ n *node }
+type raftSink struct{ n *Participant }
 
-func (s raftSink) Applied(a raftnode.Applied) { s.n.agent.Post(core.Applied{State: a.State}) }
+func (s raftSink) Applied(a raftnode.Applied) {
+	s.n.agent.Post(core.Applied{State: a.State})
+	s.n.applied()
+}
 
 func (s raftSink) VoterSets(l election.VoterLog) { s.n.agent.Post(core.Voters{Log: l}) }
 
@@ -98,7 +94,7 @@ func (s raftSink) Disk(h raftnode.DiskHealth) {
 }
 
 // gossipSink turns datagrams into events.
-type gossipSink struct{ n *node }
+type gossipSink struct{ n *Participant }
 
 func (s gossipSink) Datagram(from netip.AddrPort, payload []byte) {
 	msg, err := election.Decode(payload)
@@ -126,7 +122,7 @@ func (s gossipSink) MembersChanged(changes []gossip.Change) {
 }
 
 // raftPort is what the agent asks of Raft.
-type raftPort struct{ n *node }
+type raftPort struct{ n *Participant }
 
 // leader is whom to call; an error if nobody is known to lead.
 func (p raftPort) leader() (peerlink.Peer, error) {
@@ -177,7 +173,7 @@ func (p raftPort) AddVoter(ctx context.Context, node fsm.Node) error {
 }
 
 // peers is what the formation asks of other nodes.
-type peers struct{ n *node }
+type peers struct{ n *Participant }
 
 func (p peers) Hello(ctx context.Context, at netip.AddrPort) (election.Hello, error) {
 	return p.n.link.Client().Hello(ctx, peerlink.Peer{Address: at})
@@ -192,7 +188,7 @@ func (p peers) Join(ctx context.Context, at netip.AddrPort, self fsm.Node) error
 }
 
 // handlers answers other nodes' calls.
-type handlers struct{ n *node }
+type handlers struct{ n *Participant }
 
 func (h handlers) Hello(context.Context) (election.Hello, error) { return h.n.former.Hello(), nil }
 
@@ -232,7 +228,7 @@ func (h handlers) Join(ctx context.Context, _ fsm.InstanceID, node fsm.Node) err
 
 // formation takes note of how the node gets on towards a cluster, and tells the
 // others once it belongs to one.
-func (n *node) formation(f election.Formation) {
+func (n *Participant) formation(f election.Formation) {
 	n.note.set(f)
 	if f.Step != election.StepDone {
 		return
@@ -271,14 +267,14 @@ func (p apiPort) Status(ctx context.Context) (core.Status, error) {
 	if s.Cluster == "" {
 		s.Cluster = p.n.cfg.Cluster
 	}
-	if f := p.n.note.get(); s.ClusterID == "" && f.Step != 0 {
+	if f := p.n.part.note.get(); s.ClusterID == "" && f.Step != 0 {
 		if s.State == "forming" {
 			s.State = f.Step.String()
 		}
 		s.Problems = append(s.Problems, f.String())
 	}
 	s.VRRPHeard = p.n.vrrp.counts()
-	s.Refused, s.Foreign = byName(p.n.link.Refusals()), byName(p.n.gossip.Foreign())
+	s.Refused, s.Foreign = byName(p.n.part.link.Refusals()), byName(p.n.part.gossip.Foreign())
 	if p.n.fence != nil {
 		drops, err := p.n.fence.Drops()
 		if err != nil {

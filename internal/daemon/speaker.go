@@ -3,158 +3,289 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent"
+	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/vrrpcompat"
 	"github.com/quorate/quorate/vrrpcompat/wire"
 )
 
-// A speaker sends the adverts of this node's groups and counts those that it
-// hears. It keeps one socket for each device and address family.
+// A speaker sends the adverts of this node's groups and hears those of others. What
+// it hears is noted for a person to look at (vrrpcompat.Listening), teaches the form of
+// checksum, and decides nothing. Its methods may be called from any goroutine.
 type speaker struct {
+	cfg       speakerConfig
 	log       *slog.Logger
-	isVirtual func(netip.Addr) bool
-	mu        sync.Mutex
-	conns     map[connKey]openConn
-	heard     map[string]uint64 // by result: accepted, or the reason of a refusal
+	transport *wire.Transport
 	seldom    agent.Seldom
-	started   chan *wire.Conn
+
+	mu        sync.Mutex // guards what follows; held for computing only
+	routers   map[routerKey]*served
+	sources   map[port]netip.Addr // what our adverts come from; absent: not known yet
+	insiders  map[netip.Addr]bool // sources of the cluster's other nodes
+	listening *vrrpcompat.Listening
+	heard     map[string]*tally // by result: accepted, or the reason of a refusal
+	scratch   []netip.Addr      // for the addresses of the advert that is being read
 }
 
-type connKey struct {
+// A speakerConfig is what a speaker works with. All fields but Worst are needed.
+type speakerConfig struct {
+	IsVirtual func(netip.Addr) bool
+	// Via names the device that the adverts of a virtual router with a MAC address of
+	// its own go out by; false: there is none at present.
+	Via func(routerKey) (device string, ok bool)
+	// Worst is how long a failover in the cluster takes at worst. Zero: no cluster.
+	Worst time.Duration
+	Log   *slog.Logger
+}
+
+// A port is a device in one family.
+type port struct {
 	link   string
 	family vrrpcompat.Family
 }
 
-// An openConn is a socket on one life of a device: a device that was deleted and
-// made again under the same name has another index, and needs another socket.
-type openConn struct {
-	*wire.Conn
-	index int
+// A routerKey names a virtual router on this host.
+type routerKey struct {
+	port
+	vrid vrrpcompat.VRID
 }
 
-func newSpeaker(log *slog.Logger, isVirtual func(netip.Addr) bool) *speaker {
-	return &speaker{
-		log: log, isVirtual: isVirtual,
-		conns: map[connKey]openConn{},
-		heard: map[string]uint64{},
-		// A few devices and two families: enough that Listen does not wait for run.
-		started: make(chan *wire.Conn, 64),
+// A served is one virtual router of a group on this host.
+type served struct {
+	group   string
+	virtual vrrpcompat.Virtual
+	vrrp    fsm.VRRP
+	vmac    bool
+	peers   []wire.Peer                       // of its family; none: multicast
+	mirrors map[netip.Addr]*vrrpcompat.Mirror // by peer; with multicast that of the zero Addr
+}
+
+func newSpeaker(cfg speakerConfig) (*speaker, error) {
+	s := &speaker{
+		cfg: cfg, log: cfg.Log, routers: map[routerKey]*served{}, sources: map[port]netip.Addr{},
+		listening: vrrpcompat.NewListening(), heard: map[string]*tally{}, scratch: make([]netip.Addr, 0, vrrpcompat.MaxAddresses),
 	}
+	var err error
+	s.transport, err = wire.New(wire.Options{Receive: s.hear, IsVirtual: cfg.IsVirtual, SourceChanged: s.sourceChanged})
+	return s, err
 }
 
-// run reads from every socket that Listen opens, until ctx ends.
+// forgetEvery is how often routers that have been silent for long are forgotten.
+const forgetEvery = time.Minute
+
+// run reads from every device that is listened on, until ctx ends.
 func (s *speaker) run(ctx context.Context) error {
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case c := <-s.started:
-			readers.Go(func() { s.read(ctx, c) })
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.transport.Run(ctx) })
+	g.Go(func() error {
+		tick := time.NewTicker(forgetEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.mu.Lock()
+				s.listening.Forget(vrrpcompat.Instant(Now()))
+				s.mu.Unlock()
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return g.Wait()
+}
+
+func (s *speaker) close() error { return s.transport.Close() }
+
+// Serve has the group's virtual routers heard from now on, in place of those that it
+// was told of for the group before. No places: the group is gone. An error says what
+// cannot be heard at present; it is tried again by itself.
+func (s *speaker) Serve(g fsm.Group, at []core.Place) error {
+	routers, err := core.Virtuals(g.VRRP, at)
+	if err != nil {
+		return err
+	}
+	if text, do := config.Outrun(g.VRRP, s.cfg.Worst); len(routers) > 0 && s.cfg.Worst > 0 && text != "" && s.seldom.Allow("outrun "+g.Name) {
+		s.log.Warn(text, "group", g.Name, "advice", do)
+	}
+	begun, ended := s.serve(g, routers)
+	for _, p := range ended {
+		s.transport.Unlisten(p.link, p.family)
+	}
+	var errs []error
+	for _, p := range begun {
+		errs = append(errs, s.transport.Listen(p.link, p.family))
+	}
+	return errors.Join(errs...)
+}
+
+// serve returns where to listen and where no longer.
+func (s *speaker) serve(g fsm.Group, routers []core.Virtual) (begun, ended []port) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := map[port]bool{}
+	old := map[routerKey]*served{}
+	for key, r := range s.routers {
+		before[key.port] = true
+		if r.group == g.Name {
+			old[key] = r
+			delete(s.routers, key)
 		}
 	}
+	for _, v := range routers {
+		key := routerKey{port{v.Link, v.Family}, v.VRID}
+		r := newServed(g, v.Virtual)
+		if was := old[key]; was != nil && slices.Equal(was.peers, r.peers) {
+			r.mirrors = was.mirrors
+		}
+		s.routers[key] = r
+		if !slices.Contains(begun, key.port) {
+			begun = append(begun, key.port)
+		}
+	}
+	for key := range s.routers {
+		delete(before, key.port)
+	}
+	for p := range before {
+		ended = append(ended, p)
+		delete(s.sources, p)
+	}
+	return begun, ended
 }
 
-func (s *speaker) read(ctx context.Context, c *wire.Conn) {
-	err := c.Run(ctx, s.hear)
-	s.mu.Lock()
-	if key := (connKey{c.Interface(), c.Family()}); s.conns[key].Conn == c {
-		delete(s.conns, key)
+func newServed(g fsm.Group, v vrrpcompat.Virtual) *served {
+	r := &served{group: g.Name, virtual: v, vrrp: g.VRRP, vmac: g.VMAC, mirrors: map[netip.Addr]*vrrpcompat.Mirror{}, peers: peersOf(g.VRRP, v.Family)}
+	for _, p := range r.peers {
+		r.mirrors[p.Addr] = &vrrpcompat.Mirror{}
 	}
-	s.mu.Unlock()
-	_ = c.Close() // it is of no more use either way
-	if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-		s.log.Warn("no longer listening for VRRP adverts", "link", c.Interface(), "family", c.Family().String(), "error", err)
+	if len(r.peers) == 0 {
+		r.mirrors[netip.Addr{}] = &vrrpcompat.Mirror{}
 	}
+	return r
 }
 
-func (s *speaker) hear(h wire.Heard) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h.Err == nil {
-		s.heard["accepted"]++
-		return
-	}
-	reason := h.Err.Reason.String()
-	s.heard[reason]++
-	if s.seldom.Allow(reason) {
-		s.log.Warn("refused a VRRP advert", "link", h.Interface, "source", h.Source, "reason", reason, "error", h.Err)
-	}
-}
-
-// counts returns what was heard so far.
-func (s *speaker) counts() map[string]uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[string]uint64, len(s.heard))
-	for k, v := range s.heard {
-		out[k] = v
+// peersOf returns the group's unicast peers of a family.
+func peersOf(v fsm.VRRP, family vrrpcompat.Family) []wire.Peer {
+	var out []wire.Peer
+	for _, p := range v.Unicast {
+		if vrrpcompat.FamilyOf(p.Addr) == family {
+			out = append(out, wire.Peer{Addr: p.Addr, Hops: vrrpcompat.Hops{Min: p.MinTTL, Max: p.MaxTTL}})
+		}
 	}
 	return out
 }
 
-// Listen joins the group of the address's family on the device, once for each life
-// of the device.
-func (s *speaker) Listen(link string, addr netip.Addr) error {
-	_, err := s.conn(link, addr)
-	return err
-}
-
-func (s *speaker) conn(link string, addr netip.Addr) (*wire.Conn, error) {
-	key := connKey{link, vrrpcompat.FamilyOf(addr)}
+// Insiders says from which addresses the cluster's other nodes send adverts: nothing
+// is learned from those. It replaces the earlier ones.
+func (s *speaker) Insiders(from []netip.Addr) {
+	insiders := make(map[netip.Addr]bool, len(from))
+	for _, a := range from {
+		insiders[a.WithZone("")] = true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	device, err := net.InterfaceByName(link)
-	if err != nil {
-		return nil, fmt.Errorf("look for device %s: %w", link, err)
-	}
-	if c, ok := s.conns[key]; ok {
-		if c.index == device.Index {
-			return c.Conn, nil
-		}
-		_ = c.Close() // its reader ends with that
-		delete(s.conns, key)
-	}
-	c, err := wire.Open(link, key.family)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case s.started <- c:
-	default:
-		_ = c.Close()
-		return nil, errors.New("too many devices are being opened at once")
-	}
-	s.conns[key] = openConn{c, device.Index}
-	return c, nil
+	s.insiders = insiders
 }
 
-// Advertise sends one advert for the addresses, which are of one family.
+// sourceChanged takes note of what our adverts come from on a device.
+func (s *speaker) sourceChanged(device string, family vrrpcompat.Family, source netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sources[port{device, family}] = source
+	var own []netip.Addr
+	for _, a := range s.sources {
+		if a.IsValid() {
+			own = append(own, a)
+		}
+	}
+	s.listening.SetOwn(own)
+}
+
+// Advertise sends one advert, or one of each version, for the addresses, which are of
+// one family. The priority is sent as it is: 0 says that nobody holds the group any more.
 func (s *speaker) Advertise(link string, v fsm.VRRP, addrs []netip.Addr) error {
-	c, err := s.conn(link, addrs[0])
+	at := make([]core.Place, 0, len(addrs))
+	for _, a := range addrs {
+		at = append(at, core.Place{Link: link, Prefix: netip.PrefixFrom(a, a.BitLen())})
+	}
+	routers, err := core.Virtuals(v, at)
 	if err != nil {
 		return err
 	}
-	interval, err := vrrpcompat.CentisOf(v.Interval)
-	if err != nil {
-		return fmt.Errorf("advert interval: %w", err)
+	var errs []error
+	for _, r := range routers {
+		path := wire.Path{Device: link, Family: r.Family, Peers: peersOf(v, r.Family)}
+		key := routerKey{port{link, r.Family}, r.VRID}
+		if s.hasMAC(key) {
+			path.Via, _ = s.cfg.Via(key)
+		}
+		var messages []wire.Encode
+		for _, a := range r.Adverts(vrrpcompat.Priority(v.Priority)) {
+			messages = append(messages, func(dst []byte, from, to netip.Addr) ([]byte, error) {
+				return a.AppendTo(dst, from, to, s.form(key, v, to))
+			})
+		}
+		errs = append(errs, s.transport.Send(path, messages...))
 	}
-	source, err := wire.SourceAddress(link, c.Family(), s.isVirtual)
-	if err != nil {
-		return err
+	return errors.Join(errs...)
+}
+
+func (s *speaker) hasMAC(key routerKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.routers[key]
+	return r != nil && r.vmac
+}
+
+// form is the checksum for an advert to a peer or the group. What was learned is with
+// the virtual router, as long as it is served.
+func (s *speaker) form(key routerKey, v fsm.VRRP, to netip.Addr) vrrpcompat.Checksum {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.routers[key]; r != nil && v.Checksum == fsm.ChecksumAuto {
+		return r.mirrored(to)
 	}
-	sum := vrrpcompat.PseudoHeader
-	if v.PlainChecksum {
-		sum = vrrpcompat.Plain
+	return written(v.Checksum)
+}
+
+// sends is the form of checksum that a router outside gets.
+func (r *served) sends(to netip.Addr) vrrpcompat.Checksum {
+	if r.vrrp.Checksum == fsm.ChecksumAuto {
+		return r.mirrored(to)
 	}
-	advert := vrrpcompat.Advert{VRID: vrrpcompat.VRID(v.ID), Priority: vrrpcompat.Priority(v.Priority), Interval: interval, Addresses: addrs}
-	return c.Send(advert, source, sum)
+	return written(r.vrrp.Checksum)
+}
+
+// written is the form that the configuration says; auto is keepalived's until another
+// was heard.
+func written(c fsm.Checksum) vrrpcompat.Checksum {
+	if c == fsm.ChecksumPlain {
+		return vrrpcompat.Plain
+	}
+	return vrrpcompat.PseudoHeader
+}
+
+// mirrored is the form learned for adverts to a peer, or to the group.
+func (r *served) mirrored(to netip.Addr) vrrpcompat.Checksum {
+	if m := r.mirror(to); m != nil {
+		return m.Form()
+	}
+	return vrrpcompat.PseudoHeader
+}
+
+// mirror is the one for a router outside; nil for one that is not a peer.
+func (r *served) mirror(of netip.Addr) *vrrpcompat.Mirror {
+	if len(r.peers) == 0 {
+		of = netip.Addr{}
+	}
+	return r.mirrors[of]
 }

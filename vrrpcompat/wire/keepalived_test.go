@@ -101,67 +101,62 @@ func TestKeepalivedStaysBackupUnderOurAdverts(t *testing.T) {
 		t.Skip("SKIPPED, NOT TESTED: takes ten seconds of real VRRP timers")
 	}
 	a, b := newHosts(t)
-	type side struct {
-		conn   *Conn
-		advert vrrpcompat.Advert
-		source netip.Addr
-		heard  <-chan Heard
-	}
-	var sides []side
-	for _, f := range families {
-		c := a.open(t, f)
-		sides = append(sides, side{c, advert(f), a.source(t, f), listen(t, c)})
-	}
+	sa := a.station(t, nil)
 	log := startKeepalived(t, b, keepalivedConf)
 	eventually(t, "keepalived to be Backup in both families", func() error {
 		text, err := os.ReadFile(log)
-		if n := strings.Count(string(text), "Entering BACKUP STATE"); n < len(sides) {
-			return fmt.Errorf("%d of %d, %v", n, len(sides), err)
+		if n := strings.Count(string(text), "Entering BACKUP STATE"); n < len(families) {
+			return fmt.Errorf("%d of %d, %v", n, len(families), err)
 		}
 		return nil
 	})
 	const adverts, perAdvert = 6, 20
 	for range adverts {
-		for _, s := range sides {
-			if err := s.conn.Send(s.advert, s.source, vrrpcompat.PseudoHeader); err != nil {
+		for _, f := range families {
+			if err := sa.say(advert(f)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for range perAdvert {
-			for _, s := range sides {
-				if got := held(t, b, s.advert); len(got) > 0 {
+			for _, f := range families {
+				if got := held(t, b, advert(f)); len(got) > 0 {
 					t.Fatalf("keepalived took %v while our adverts of priority 254 were there", got)
 				}
 			}
 			time.Sleep(s1 / perAdvert)
 		}
 	}
-	for _, s := range sides {
-		select {
-		case h := <-s.heard:
-			t.Fatalf("keepalived spoke while it was Backup: %+v", h)
-		default:
-		}
+	select {
+	case p := <-sa.heard:
+		t.Fatalf("keepalived spoke while it was Backup: %+v", p)
+	default:
 	}
-	for _, s := range sides {
-		h := next(t, s.heard)
-		if h.Err != nil || h.Advert.Priority != 100 || h.Advert.VRID != s.advert.VRID || h.Checksum != vrrpcompat.PseudoHeader {
-			t.Errorf("keepalived's advert as Active: %+v, want priority 100 and vrid %d", h, s.advert.VRID)
+	spoke := map[vrrpcompat.Family]bool{}
+	for len(spoke) < len(families) {
+		p := sa.next(t)
+		got, sum := decoded(t, p)
+		want := advert(p.Family)
+		want.Priority = 100
+		if !same(got, want) || sum != vrrpcompat.PseudoHeader || p.MAC.String() != b.mac(t).String() {
+			t.Errorf("keepalived's advert as Active: %+v, %v, want %+v", got, sum, want)
 		}
+		spoke[p.Family] = true
+	}
+	for _, f := range families {
 		eventually(t, "keepalived to hold the addresses", func() error {
-			if got := held(t, b, s.advert); len(got) != len(s.advert.Addresses) {
-				return fmt.Errorf("it holds %v of %v", got, s.advert.Addresses)
+			if got := held(t, b, advert(f)); len(got) != len(advert(f).Addresses) {
+				return fmt.Errorf("it holds %v of %v", got, advert(f).Addresses)
 			}
 			return nil
 		})
 	}
 	// It yields again to the first advert that we send, and does so in silence (no priority 0).
-	for _, s := range sides {
+	for _, f := range families {
 		eventually(t, "keepalived to yield", func() error {
-			if err := s.conn.Send(s.advert, s.source, vrrpcompat.PseudoHeader); err != nil {
+			if err := sa.say(advert(f)); err != nil {
 				return err
 			}
-			if got := held(t, b, s.advert); len(got) > 0 {
+			if got := held(t, b, advert(f)); len(got) > 0 {
 				return fmt.Errorf("it still holds %v", got)
 			}
 			return nil

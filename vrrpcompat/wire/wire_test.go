@@ -1,21 +1,17 @@
 package wire
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/packet"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/vrrpcompat"
@@ -24,12 +20,19 @@ import (
 var families = []vrrpcompat.Family{vrrpcompat.IPv4, vrrpcompat.IPv6}
 
 func advert(f vrrpcompat.Family) vrrpcompat.Advert {
-	a := vrrpcompat.Advert{VRID: 51, Priority: 254, Interval: 100}
+	a := vrrpcompat.Advert{Version: vrrpcompat.V3, VRID: 51, Priority: 254, Interval: 100}
 	if f == vrrpcompat.IPv4 {
 		a.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.100"), netip.MustParseAddr("192.0.2.101")}
 	} else {
 		a.Addresses = []netip.Addr{netip.MustParseAddr("fe80::33"), netip.MustParseAddr("2001:db8::100")}
 	}
+	return a
+}
+
+// marked returns an advert with another VRID.
+func marked(f vrrpcompat.Family, vrid vrrpcompat.VRID) vrrpcompat.Advert {
+	a := advert(f)
+	a.VRID = vrid
 	return a
 }
 
@@ -40,35 +43,59 @@ func many(f vrrpcompat.Family, n int) vrrpcompat.Advert {
 	return a
 }
 
+func same(a, b vrrpcompat.Advert) bool {
+	return a.Version == b.Version && a.VRID == b.VRID && a.Priority == b.Priority && a.Interval == b.Interval &&
+		a.Auth == b.Auth && slices.Equal(a.Addresses, b.Addresses)
+}
+
 func TestSendAndHear(t *testing.T) {
 	a, b := newHosts(t)
+	sa, sb := a.station(t, nil), b.station(t, nil)
 	for _, f := range families {
-		ca, cb := a.open(t, f), b.open(t, f)
-		heard, source := listen(t, cb), a.source(t, f)
 		for _, sum := range []vrrpcompat.Checksum{vrrpcompat.PseudoHeader, vrrpcompat.Plain} {
 			t.Run(fmt.Sprint(f, " ", sum), func(t *testing.T) {
-				want := advert(f)
-				if err := ca.Send(want, source, sum); err != nil {
+				before := now()
+				if err := sa.Send(a.path(f), encoding(advert(f), sum)); err != nil {
 					t.Fatal(err)
 				}
-				h := next(t, heard)
-				if h.Err != nil {
-					t.Fatal(h.Err)
-				}
-				if h.Interface != b.ifname || h.Source != source || h.Destination != f.Group() {
-					t.Errorf("heard on %s from %v to %v, want %s, %v, %v", h.Interface, h.Source, h.Destination, b.ifname, source, f.Group())
-				}
-				got := h.Advert
-				if got.VRID != want.VRID || got.Priority != want.Priority || got.Interval != want.Interval || !slices.Equal(got.Addresses, want.Addresses) {
-					t.Errorf("heard %+v, want %+v", got, want)
+				p := sb.next(t)
+				got, form := decoded(t, p)
+				if !same(got, advert(f)) {
+					t.Errorf("heard %+v, want %+v", got, advert(f))
 				}
 				if f == vrrpcompat.IPv6 {
 					sum = vrrpcompat.PseudoHeader
 				}
-				if h.Checksum != sum {
-					t.Errorf("checksum %v, want %v", h.Checksum, sum)
+				if form != sum {
+					t.Errorf("checksum %v, want %v", form, sum)
+				}
+				if p.Device != b.ifname || p.Family != f || p.Source != a.source(t, f) || p.Destination != f.Group() ||
+					p.HopLimit != 255 || p.MAC.String() != a.mac(t).String() || p.VRID() != 51 {
+					t.Errorf("heard %+v", p)
+				}
+				if p.Arrival < before || p.Arrival > now() {
+					t.Errorf("arrival at %v, want between %v and now", p.Arrival, before)
 				}
 			})
+		}
+	}
+}
+
+// Versions 2 and 3 side by side (RFC 9568, section 8.4.2) go out by one call.
+func TestBothVersions(t *testing.T) {
+	a, b := newHosts(t)
+	sa, sb := a.station(t, nil), b.station(t, nil)
+	v := vrrpcompat.Virtual{VRID: 51, Family: vrrpcompat.IPv4, Version: vrrpcompat.V3, AlsoV2: true, Interval: 100, Addresses: advert(vrrpcompat.IPv4).Addresses}
+	var messages []Encode
+	for _, x := range v.Adverts(254) {
+		messages = append(messages, encoding(x, vrrpcompat.PseudoHeader))
+	}
+	if err := sa.Send(a.path(vrrpcompat.IPv4), messages...); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []vrrpcompat.Version{vrrpcompat.V3, vrrpcompat.V2} {
+		if got, _ := decoded(t, sb.next(t)); got.Version != want {
+			t.Errorf("version %v, want %v", got.Version, want)
 		}
 	}
 }
@@ -76,43 +103,21 @@ func TestSendAndHear(t *testing.T) {
 // The IP header as a third party sees it: RFC 9568 sections 5.1.1 and 5.1.2, and what keepalived sends.
 func TestHeaderOnTheWire(t *testing.T) {
 	a, b := newHosts(t)
+	sa := a.station(t, nil)
 	for _, f := range families {
 		t.Run(f.String(), func(t *testing.T) {
-			ethertype := unix.ETH_P_IP
-			if f == vrrpcompat.IPv6 {
-				ethertype = unix.ETH_P_IPV6
-			}
-			tap, err := in(t, b.netns, func() (*packet.Conn, error) {
-				ifi, err := net.InterfaceByName(b.ifname)
-				if err != nil {
-					return nil, err
-				}
-				return packet.Listen(ifi, packet.Datagram, ethertype, nil)
-			})
-			if err != nil {
+			tap := b.tap(t)
+			if err := sa.say(advert(f)); err != nil {
 				t.Fatal(err)
 			}
-			defer tap.Close()
-			if err := tap.SetReadDeadline(time.Now().Add(patience)); err != nil {
-				t.Fatal(err)
+			frame := tap.advert(t, f)
+			if want := map[vrrpcompat.Family]string{vrrpcompat.IPv4: "01:00:5e:00:00:12", vrrpcompat.IPv6: "33:33:00:00:00:12"}[f]; net.HardwareAddr(frame[:6]).String() != want {
+				t.Errorf("Ethernet destination %v, want %s", net.HardwareAddr(frame[:6]), want)
 			}
-			if err := a.open(t, f).Send(advert(f), a.source(t, f), vrrpcompat.PseudoHeader); err != nil {
-				t.Fatal(err)
-			}
-			buf := make([]byte, 2048)
-			for {
-				n, _, err := tap.ReadFrom(buf)
-				if err != nil {
-					t.Fatalf("no advert seen on the link: %v", err)
-				}
-				if f == vrrpcompat.IPv4 && buf[9] == vrrpcompat.Protocol {
-					checkIPv4Header(t, buf[:n])
-					return
-				}
-				if f == vrrpcompat.IPv6 && buf[6] == vrrpcompat.Protocol {
-					checkIPv6Header(t, buf[:n])
-					return
-				}
+			if f == vrrpcompat.IPv4 {
+				checkIPv4Header(t, frame[14:])
+			} else {
+				checkIPv6Header(t, frame[14:])
 			}
 		})
 	}
@@ -144,65 +149,24 @@ func checkIPv6Header(t *testing.T, b []byte) {
 // What this host sends does not come back to it: the first that it hears is the other's.
 func TestOwnAdvertsAreNotHeard(t *testing.T) {
 	a, b := newHosts(t)
+	sa, sb := a.station(t, nil), b.station(t, nil)
 	for _, f := range families {
 		t.Run(f.String(), func(t *testing.T) {
-			ca, cb := a.open(t, f), b.open(t, f)
-			heardA, heardB := listen(t, ca), listen(t, cb)
-			if err := ca.Send(advert(f), a.source(t, f), vrrpcompat.PseudoHeader); err != nil {
+			if err := sa.say(advert(f)); err != nil {
 				t.Fatal(err)
 			}
-			next(t, heardB) // it has left, so a copy for this host would be queued by now
-			if err := cb.Send(advert(f), b.source(t, f), vrrpcompat.PseudoHeader); err != nil {
+			sb.next(t) // it has left, so a copy for this host would be queued by now
+			if err := sb.say(advert(f)); err != nil {
 				t.Fatal(err)
 			}
-			if h := next(t, heardA); h.Source != b.source(t, f) {
-				t.Errorf("heard %v first, want only %v", h.Source, b.source(t, f))
+			if p := sa.next(t); p.Source != b.source(t, f) {
+				t.Errorf("heard %v first, want only %v", p.Source, b.source(t, f))
 			}
 		})
 	}
 }
 
-// What is refused is handed on with its reason, and the next good advert is heard all the same.
-func TestRefusedPacketsAreHeardWithReason(t *testing.T) {
-	a, b := newHosts(t)
-	for _, f := range families {
-		t.Run(f.String(), func(t *testing.T) {
-			heard, source := listen(t, b.open(t, f)), a.source(t, f)
-			good, err := advert(f).AppendTo(nil, source, f.Group(), vrrpcompat.PseudoHeader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			flip := slices.Clone(good)
-			flip[6] ^= 1
-			toB := b.source(t, f)
-			for _, c := range []struct {
-				b    []byte
-				to   netip.Addr
-				hops int
-				want vrrpcompat.Reason
-			}{
-				{good, f.Group(), 254, vrrpcompat.ReasonHopLimit},
-				{flip, f.Group(), 255, vrrpcompat.ReasonChecksum},
-				{append(slices.Clone(good), 0), f.Group(), 255, vrrpcompat.ReasonLength},
-				{good[:len(good)-1], f.Group(), 255, vrrpcompat.ReasonLength},
-				{good[:3], f.Group(), 255, vrrpcompat.ReasonTooShort},
-				{good, toB, 255, vrrpcompat.ReasonNotMulticast},
-			} {
-				forge(t, a.open(t, f), c.b, source, c.to, c.hops)
-				h := next(t, heard)
-				if h.Err == nil || h.Err.Reason != c.want || h.Source != source || h.Destination != c.to {
-					t.Errorf("heard %v from %v to %v, want %v", h.Err, h.Source, h.Destination, c.want)
-				}
-			}
-			forge(t, a.open(t, f), good, source, f.Group(), 255)
-			if h := next(t, heard); h.Err != nil {
-				t.Errorf("after the bad ones, a good one was refused: %v", h.Err)
-			}
-		})
-	}
-}
-
-// A host with two interfaces hears on each Conn its own interface only.
+// A host with two interfaces hears on each its own only, and a device that is not listened on any more not at all.
 func TestOtherInterfacesAreNotHeard(t *testing.T) {
 	a, b := newHosts(t)
 	run(t, "ip", "-n", a.netns, "link", "add", "wa2", "type", "veth", "peer", "name", "wb2", "netns", b.netns)
@@ -213,129 +177,31 @@ func TestOtherInterfacesAreNotHeard(t *testing.T) {
 	}
 	run(t, "ip", "-n", a2.netns, "addr", "add", "198.51.100.1/24", "dev", a2.ifname)
 	run(t, "ip", "-n", b2.netns, "addr", "add", "198.51.100.2/24", "dev", b2.ifname)
+	sa, sb := a.station(t, nil), b.station(t, nil)
 	for _, f := range families {
 		t.Run(f.String(), func(t *testing.T) {
-			heard, heard2 := listen(t, b.open(t, f)), listen(t, b2.open(t, f))
-			if err := a2.open(t, f).Send(advert(f), a2.source(t, f), vrrpcompat.PseudoHeader); err != nil {
+			eventually(t, "a source address", func() error { _, err := sa.Source(a2.ifname, f, f.Group()); return err })
+			if err := sb.Listen(b2.ifname, f); err != nil {
 				t.Fatal(err)
 			}
-			if h := next(t, heard2); h.Interface != b2.ifname || h.Source != a2.source(t, f) {
-				t.Errorf("second interface: heard %v on %s", h.Source, h.Interface)
-			}
-			if err := a.open(t, f).Send(advert(f), a.source(t, f), vrrpcompat.PseudoHeader); err != nil {
+			if err := sa.Send(a2.path(f), encoding(advert(f), vrrpcompat.PseudoHeader)); err != nil {
 				t.Fatal(err)
 			}
-			if h := next(t, heard); h.Interface != b.ifname || h.Source != a.source(t, f) {
-				t.Errorf("first interface: heard %v first, want only %v", h.Source, a.source(t, f))
+			if p := sb.next(t); p.Device != b2.ifname || p.Source != a2.source(t, f) {
+				t.Errorf("second interface: heard %v on %s", p.Source, p.Device)
 			}
-		})
-	}
-}
-
-// Another program on the host may have joined other groups, and Linux gives what is sent to those to us too.
-func TestForeignGroupsAreRefused(t *testing.T) {
-	a, b := newHosts(t)
-	for f, foreign := range map[vrrpcompat.Family]string{vrrpcompat.IPv4: "224.0.0.99", vrrpcompat.IPv6: "ff02::99"} {
-		t.Run(f.String(), func(t *testing.T) {
-			to := netip.MustParseAddr(foreign)
-			_, err := in(t, b.netns, func() (struct{}, error) { return struct{}{}, join(t, b.ifname, to) })
-			if err != nil {
+			sb.Unlisten(b2.ifname, f)
+			if sb.Listening(b2.ifname, f) || !sb.Listening(b.ifname, f) {
+				t.Error("Unlisten ended the wrong one, or none")
+			}
+			if err := sa.Send(a2.path(f), encoding(marked(f, 99), vrrpcompat.PseudoHeader)); err != nil {
 				t.Fatal(err)
 			}
-			heard, source := listen(t, b.open(t, f)), a.source(t, f)
-			good, err := advert(f).AppendTo(nil, source, f.Group(), vrrpcompat.PseudoHeader)
-			if err != nil {
+			if err := sa.say(advert(f)); err != nil {
 				t.Fatal(err)
 			}
-			forge(t, a.open(t, f), good, source, to, 255)
-			if h := next(t, heard); h.Err == nil || h.Err.Reason != vrrpcompat.ReasonNotMulticast || h.Destination != to {
-				t.Errorf("heard %v to %v, want %v", h.Err, h.Destination, vrrpcompat.ReasonNotMulticast)
-			}
-		})
-	}
-}
-
-// join makes this thread's namespace a member of a group until the test ends.
-func join(t *testing.T, ifname string, group netip.Addr) error {
-	ifi, err := net.InterfaceByName(ifname)
-	if err != nil {
-		return err
-	}
-	network := "udp4"
-	if group.Is6() {
-		network = "udp6"
-	}
-	pc, err := net.ListenPacket(network, ":0")
-	if err != nil {
-		return err
-	}
-	t.Cleanup(func() { pc.Close() })
-	if group.Is6() {
-		return ipv6.NewPacketConn(pc).JoinGroup(ifi, &net.IPAddr{IP: group.AsSlice()})
-	}
-	return ipv4.NewPacketConn(pc).JoinGroup(ifi, &net.IPAddr{IP: group.AsSlice()})
-}
-
-// forge sends any bytes to any address with any hop limit.
-func forge(t *testing.T, c *Conn, b []byte, from, to netip.Addr, hops int) {
-	t.Helper()
-	dst := &net.IPAddr{IP: to.AsSlice()}
-	var err error
-	if c.v4 != nil {
-		err = errors.Join(c.v4.SetTTL(hops), c.v4.SetMulticastTTL(hops))
-		if err == nil {
-			_, err = c.v4.WriteTo(b, &ipv4.ControlMessage{Src: from.AsSlice(), IfIndex: c.index}, dst)
-		}
-	} else {
-		_, err = c.v6.WriteTo(b, &ipv6.ControlMessage{Src: from.AsSlice(), IfIndex: c.index, HopLimit: hops}, dst)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// While the receiver's handler is stuck, a flood fills the socket buffer and is dropped there; the sender is not held
-// up, and afterwards the receiver hears again.
-func TestFloodIsDropped(t *testing.T) {
-	a, b := newHosts(t)
-	for _, f := range families {
-		t.Run(f.String(), func(t *testing.T) {
-			ca, cb := a.open(t, f), b.open(t, f)
-			if err := cb.ip.SetReadBuffer(4096); err != nil {
-				t.Fatal(err)
-			}
-			source := a.source(t, f)
-			ctx, cancel := context.WithCancel(t.Context())
-			release, heard, ended := make(chan struct{}), make(chan Heard, 4096), make(chan error, 1)
-			go func() {
-				ended <- cb.Run(ctx, func(h Heard) {
-					heard <- h
-					<-release
-				})
-			}()
-			const flood = 2000
-			for range flood {
-				if err := ca.Send(advert(f), source, vrrpcompat.PseudoHeader); err != nil {
-					t.Fatal(err)
-				}
-			}
-			close(release)
-			mark := advert(f)
-			mark.VRID = 99
-			got := 0
-			for next(t, heard).Advert.VRID != mark.VRID {
-				got++
-				// Sent again for as long as the backlog may still have no room for it.
-				if err := ca.Send(mark, source, vrrpcompat.PseudoHeader); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got >= flood {
-				t.Errorf("all %d adverts fitted: the buffer was never full", flood)
-			}
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
+			if p := sb.next(t); p.Device != b.ifname || p.Source != a.source(t, f) {
+				t.Errorf("first interface: heard %v on %s first, want only %v", p.Source, p.Device, a.source(t, f))
 			}
 		})
 	}
@@ -349,16 +215,16 @@ func TestAdvertOverMTU(t *testing.T) {
 	}{{vrrpcompat.IPv4, 576, (576 - 20 - 8) / 4}, {vrrpcompat.IPv6, 1280, (1280 - 40 - 8) / 16}} {
 		t.Run(c.family.String(), func(t *testing.T) {
 			a, b := newHosts(t)
-			ca, heard, source := a.open(t, c.family), listen(t, b.open(t, c.family)), a.source(t, c.family)
+			sa, sb := a.station(t, nil), b.station(t, nil)
 			// Lowered after the socket was opened, as an operator would.
 			run(t, "ip", "-n", a.netns, "link", "set", a.ifname, "mtu", fmt.Sprint(c.mtu))
-			if err := ca.Send(many(c.family, c.fit), source, vrrpcompat.PseudoHeader); err != nil {
+			if err := sa.say(many(c.family, c.fit)); err != nil {
 				t.Fatal(err)
 			}
-			if h := next(t, heard); h.Err != nil || len(h.Advert.Addresses) != c.fit {
-				t.Errorf("heard %d addresses, %v; want %d", len(h.Advert.Addresses), h.Err, c.fit)
+			if got, _ := decoded(t, sb.next(t)); len(got.Addresses) != c.fit {
+				t.Errorf("heard %d addresses; want %d", len(got.Addresses), c.fit)
 			}
-			err := ca.Send(many(c.family, c.fit+1), source, vrrpcompat.PseudoHeader)
+			err := sa.say(many(c.family, c.fit+1))
 			want := fmt.Sprintf("the MTU is %d: at most %d virtual addresses fit", c.mtu, c.fit)
 			if !errors.Is(err, unix.EMSGSIZE) || !strings.Contains(err.Error(), want) {
 				t.Errorf("one address more: %v; want EMSGSIZE and %q", err, want)
@@ -373,13 +239,13 @@ func TestLongestAdvert(t *testing.T) {
 	for _, h := range []host{a, b} {
 		run(t, "ip", "-n", h.netns, "link", "set", h.ifname, "mtu", "9000")
 	}
+	sa, sb := a.station(t, nil), b.station(t, nil)
 	for _, f := range families {
-		heard := listen(t, b.open(t, f))
-		if err := a.open(t, f).Send(many(f, vrrpcompat.MaxAddresses), a.source(t, f), vrrpcompat.PseudoHeader); err != nil {
+		if err := sa.say(many(f, vrrpcompat.MaxAddresses)); err != nil {
 			t.Fatal(err)
 		}
-		if h := next(t, heard); h.Err != nil || len(h.Advert.Addresses) != vrrpcompat.MaxAddresses {
-			t.Errorf("%v: heard %d addresses, %v; want %d", f, len(h.Advert.Addresses), h.Err, vrrpcompat.MaxAddresses)
+		if got, _ := decoded(t, sb.next(t)); len(got.Addresses) != vrrpcompat.MaxAddresses {
+			t.Errorf("%v: heard %d addresses; want %d", f, len(got.Addresses), vrrpcompat.MaxAddresses)
 		}
 	}
 }
@@ -387,93 +253,151 @@ func TestLongestAdvert(t *testing.T) {
 // A device that takes nothing fills the socket; from then on Send gives up by itself.
 func TestStuckDeviceDoesNotStallSend(t *testing.T) {
 	a, _ := newHosts(t)
+	sa := a.station(t, nil)
 	run(t, "tc", "-n", a.netns, "qdisc", "add", "dev", a.ifname, "root", "tbf", "rate", "8bit", "burst", "1600", "limit", "10000000")
 	for _, f := range families {
 		t.Run(f.String(), func(t *testing.T) {
-			c, source := a.open(t, f), a.source(t, f)
-			if err := c.ip.SetWriteBuffer(1); err != nil { // the kernel makes it its minimum
-				t.Fatal(err)
-			}
-			for range 1000 {
-				err := c.Send(advert(f), source, vrrpcompat.PseudoHeader)
+			for range 10000 {
+				err := sa.say(advert(f))
 				if err == nil {
 					continue
 				}
-				if !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "this advert is lost") {
-					t.Errorf("Send = %v, want one that wraps %v or %v", err, unix.ENOBUFS, os.ErrDeadlineExceeded)
+				if !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) || !strings.Contains(err.Error(), "this advert is lost") {
+					t.Errorf("Send = %v, want one that wraps %v or %v", err, unix.ENOBUFS, unix.EAGAIN)
 				}
 				return
 			}
-			t.Error("1000 adverts went into a device that takes none, and Send never said so")
+			t.Error("10000 adverts went into a device that takes none, and Send never said so")
 		})
 	}
 }
 
 func TestSendErrorsTeach(t *testing.T) {
 	a, _ := newHosts(t)
+	sa := a.station(t, nil)
 	for _, f := range families {
 		t.Run(f.String(), func(t *testing.T) {
-			c, source := a.open(t, f), a.source(t, f)
+			a.source(t, f)
 			foreign, other := netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("fe80::77")
 			if f == vrrpcompat.IPv6 {
 				foreign, other = other, foreign
 			}
-			if err := c.Send(advert(f), foreign, vrrpcompat.PseudoHeader); err == nil || !strings.Contains(err.Error(), foreign.String()+" an address of it") {
-				t.Errorf("from an address that is not ours: %v", err)
+			fails := func(what string, p Path, want string) {
+				t.Helper()
+				if err := sa.Send(p, encoding(advert(f), vrrpcompat.PseudoHeader)); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %v; want an error with %q", what, err, want)
+				}
 			}
-			if err := c.Send(advert(f), other, vrrpcompat.PseudoHeader); err == nil || !strings.Contains(err.Error(), "one family") {
-				t.Errorf("from an address of the other family: %v", err)
-			}
+			fails("from an address that is not ours", Path{Device: a.ifname, Family: f, Source: foreign}, foreign.String()+" an address of it")
+			fails("from an address of the other family", Path{Device: a.ifname, Family: f, Source: other}, "one family")
+			fails("on a device that is not there", Path{Device: "nosuch0", Family: f}, "nosuch0")
+			fails("via a device that is not there", Path{Device: a.ifname, Family: f, Via: "nosuch0"}, "nosuch0")
+			fails("of no family", Path{Device: a.ifname}, "family(0) is neither")
 			run(t, "ip", "-n", a.netns, "link", "set", a.ifname, "down")
-			if err := c.Send(advert(f), source, vrrpcompat.PseudoHeader); err == nil || !strings.Contains(err.Error(), "is "+a.ifname+" up") {
-				t.Errorf("on an interface that is down: %v", err)
-			}
+			fails("on an interface that is down", Path{Device: a.ifname, Family: f}, a.ifname)
 			run(t, "ip", "-n", a.netns, "link", "set", a.ifname, "up")
-			source = a.source(t, f)
-			eventually(t, "Send to work again", func() error { return c.Send(advert(f), source, vrrpcompat.PseudoHeader) })
+			eventually(t, "Send to work again", func() error { return sa.say(advert(f)) })
 		})
 	}
 }
 
-func TestOpenErrorsTeach(t *testing.T) {
+func TestListenErrorsTeach(t *testing.T) {
 	a, _ := newHosts(t)
+	sa := a.station(t, nil)
 	for _, c := range []struct {
 		ifname string
 		family vrrpcompat.Family
 		want   string
 	}{{"nosuch0", vrrpcompat.IPv4, "nosuch0"}, {a.ifname, 0, "family(0) is neither"}} {
-		conn, err := in(t, a.netns, func() (*Conn, error) { return Open(c.ifname, c.family) })
-		if err == nil || conn != nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("Open(%s, %v) = %v, %v; want an error with %q", c.ifname, c.family, conn, err, c.want)
+		for range 2 { // again at once, too
+			if err := sa.Listen(c.ifname, c.family); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Listen(%s, %v) = %v; want an error with %q", c.ifname, c.family, err, c.want)
+			}
+		}
+	}
+	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "Receive") {
+		t.Errorf("New without Receive: %v", err)
+	}
+}
+
+// After Run has ended nothing is heard, messages still go, and after Close neither.
+func TestRunEnds(t *testing.T) {
+	a, b := newHosts(t)
+	sb := b.station(t, nil)
+	t.Run("inner", func(t *testing.T) { // whose end ends Run and closes
+		a.station(t, nil)
+	})
+	sa := &station{host: a}
+	var err error
+	if sa.Transport, err = New(Options{Receive: func(*Packet) {}, In: a.in(t)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if err := sa.say(advert(f)); err != nil {
+			t.Fatal(err)
+		}
+		decoded(t, sb.next(t))
+	}
+	if err := sa.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if err := sa.say(advert(f)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed: Send = %v, want one that wraps %v", err, net.ErrClosed)
+		}
+		if err := sa.Listen(a.ifname, f); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed: Listen = %v, want one that wraps %v", err, net.ErrClosed)
+		}
+	}
+	if err := sa.Run(t.Context()); err == nil {
+		t.Error("closed: Run = nil")
+	}
+}
+
+// A tap sees and sends whole frames.
+type tap struct{ *packet.Conn }
+
+func (h host) tap(t *testing.T) tap {
+	t.Helper()
+	conn, err := in(t, h.netns, func() (*packet.Conn, error) {
+		ifi, err := net.InterfaceByName(h.ifname)
+		if err != nil {
+			return nil, err
+		}
+		return packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return tap{conn}
+}
+
+// advert waits for a frame with an advert of the family.
+func (c tap) advert(t *testing.T, f vrrpcompat.Family) []byte {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2048)
+	for {
+		n, _, err := c.ReadFrom(b)
+		if err != nil {
+			t.Fatalf("no advert seen on the link: %v", err)
+		}
+		ethertype, proto := binary.BigEndian.Uint16(b[12:]), b[14+9]
+		if f == vrrpcompat.IPv6 {
+			proto = b[14+6]
+		}
+		if (f == vrrpcompat.IPv4 && ethertype == unix.ETH_P_IP || f == vrrpcompat.IPv6 && ethertype == unix.ETH_P_IPV6) && proto == vrrpcompat.Protocol {
+			return b[:n]
 		}
 	}
 }
 
-func TestRunEnds(t *testing.T) {
-	a, b := newHosts(t)
-	for _, f := range families {
-		t.Run(f.String(), func(t *testing.T) {
-			c := a.open(t, f)
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			for range 3 { // again and again: an ended context leaves no deadline behind
-				if err := c.Run(ctx, func(Heard) {}); err != nil {
-					t.Errorf("context ended: Run = %v, want nil", err)
-				}
-			}
-			heard := make(chan Heard, 1)
-			ended := make(chan error, 1)
-			go func() { ended <- c.Run(t.Context(), func(h Heard) { heard <- h }) }()
-			if err := b.open(t, f).Send(advert(f), b.source(t, f), vrrpcompat.PseudoHeader); err != nil {
-				t.Fatal(err)
-			}
-			next(t, heard)
-			if err := c.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-ended; !errors.Is(err, net.ErrClosed) {
-				t.Errorf("closed: Run = %v, want one that wraps %v", err, net.ErrClosed)
-			}
-		})
+func (c tap) send(t *testing.T, frame []byte) {
+	t.Helper()
+	if _, err := c.WriteTo(frame, &packet.Addr{HardwareAddr: frame[:6]}); err != nil {
+		t.Fatal(err)
 	}
 }

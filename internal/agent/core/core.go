@@ -59,9 +59,15 @@ type Core struct {
 	lastCampaign election.Instant
 	campaignAt   election.Instant
 
-	swept     bool   // nothing of an earlier life is left
-	sweeping  uint64 // the document's revision whose addresses are being looked for; 0: none
+	swept     bool             // nothing of an earlier life is left
+	sweeping  uint64           // the document's revision whose addresses are being looked for; 0: none
+	sweepAt   election.Instant // when a sweep that failed is tried again
 	groups    map[string]*group
+	gens      uint64           // requests to workers so far
+	order     []*group         // of the groups' names; nil: to be made anew
+	members   []fsm.Node       // of listed, in a fixed order
+	elsewhere []netip.AddrPort // where the other members listen
+	listed    *fsm.State
 	linkDown  map[string]bool
 	resolveAt election.Instant // when groups without a device are looked at again
 	peers     map[fsm.InstanceID]*peer
@@ -91,8 +97,24 @@ func New(cfg Config) *Core {
 func (c *Core) Step(now election.Instant, ev Event) []Effect {
 	c.now, c.out = max(now, c.now), nil
 	c.handle(ev)
-	c.timers()
+	if _, isClock := ev.(Clock); !isClock || c.due() {
+		c.timers()
+	}
 	return c.out
+}
+
+// due reports whether anything is to be done now. Most readings of the clock, ten in
+// a lease, change nothing.
+func (c *Core) due() bool {
+	if !c.now.Before(c.Wake()) || c.askNow {
+		return true
+	}
+	for _, g := range c.sorted() {
+		if g.touched {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Core) handle(ev Event) {
@@ -160,6 +182,9 @@ func (c *Core) timers() {
 			c.advance(g)
 		}
 	}
+	if c.sweepAt != 0 && !c.now.Before(c.sweepAt) {
+		c.sweep()
+	}
 	c.campaign()
 	c.stopStep()
 	if c.askNow {
@@ -197,14 +222,17 @@ func (c *Core) Wake() election.Instant {
 	if c.askNow {
 		at = min(at, c.lastStamp+1)
 	}
-	for _, due := range []election.Instant{c.silenceAt, c.campaignAt, c.stop.due(c)} {
+	for _, due := range [...]election.Instant{c.silenceAt, c.campaignAt, c.sweepAt, c.stop.due(c)} {
 		if due != 0 {
 			at = min(at, due)
 		}
 	}
-	for _, g := range c.groups {
+	for _, g := range c.sorted() {
 		if g.due != 0 {
 			at = min(at, g.due)
+		}
+		if g.touched { // by another group's step, after its own turn
+			at = min(at, c.now)
 		}
 	}
 	return at
@@ -225,23 +253,37 @@ func (c *Core) touchAll() {
 // sorted returns the groups in a fixed order, so that the same events give the
 // same effects.
 func (c *Core) sorted() []*group {
-	return slices.SortedFunc(maps.Values(c.groups), func(a, b *group) int { return cmp.Compare(a.def.Name, b.def.Name) })
+	if c.order == nil {
+		c.order = slices.SortedFunc(maps.Values(c.groups), func(a, b *group) int { return cmp.Compare(a.def.Name, b.def.Name) })
+	}
+	return c.order
 }
 
 // nodes returns the cluster's nodes in a fixed order.
 func (c *Core) nodes() []fsm.Node {
-	return slices.SortedFunc(maps.Values(c.state.Nodes), func(a, b fsm.Node) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	c.listNodes()
+	return c.members
 }
 
 // others returns where every other node listens.
 func (c *Core) others() []netip.AddrPort {
-	var to []netip.AddrPort
-	for _, n := range c.nodes() {
+	c.listNodes()
+	return c.elsewhere
+}
+
+// listNodes sorts the nodes once for each state. What was handed out stays as it is.
+func (c *Core) listNodes() {
+	if c.listed == c.state {
+		return
+	}
+	c.listed = c.state
+	c.members = slices.SortedFunc(maps.Values(c.state.Nodes), func(a, b fsm.Node) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	c.elsewhere = nil
+	for _, n := range c.members {
 		if n.ID != c.cfg.Self.ID {
-			to = append(to, n.Address)
+			c.elsewhere = append(c.elsewhere, n.Address)
 		}
 	}
-	return to
 }
 
 func (c *Core) name(id fsm.InstanceID) string {
@@ -286,7 +328,7 @@ func (c *Core) documentChanged() {
 		g := c.groups[def.Name]
 		if g == nil {
 			g = newGroup(def, election.NewHolder(c.cfg.Boot, c.cfg.Started), c.now)
-			c.groups[def.Name] = g
+			c.groups[def.Name], c.order = g, nil
 			c.resolve(g)
 		} else if !fsm.SameReach(g.def, def) {
 			c.changeReach(g, def)
@@ -303,9 +345,13 @@ func (c *Core) documentChanged() {
 // sweep has what an earlier life left removed, once: from when it is done this
 // process may hold addresses itself.
 func (c *Core) sweep() {
-	c.sweeping = c.state.Document.Revision
+	c.sweeping, c.sweepAt = c.state.Document.Revision, 0
 	c.do(Sweep{Addrs: c.state.Document.Addrs()})
 }
+
+// sweepRetry is between attempts to remove what an earlier life left. Until one
+// succeeds this node holds nothing.
+const sweepRetry = time.Second
 
 // sweptClean: from here on this process is the only one that ever held anything
 // on this host, so it says so to the voters.
@@ -313,19 +359,31 @@ func (c *Core) sweptClean(ev Swept) {
 	if c.swept {
 		return
 	}
+	if ev.Err != nil {
+		c.say(Error, "cannot remove what an earlier life left; nothing is held before that is done", "error", ev.Err)
+		c.sweepAt = c.now.Add(sweepRetry)
+		return
+	}
 	if len(ev.Removed) > 0 {
 		c.say(Warn, "removed what an earlier life of the daemon left", "addresses", ev.Removed)
 	}
-	if c.sweeping != c.state.Document.Revision {
-		c.sweep() // the document has changed meanwhile
+	if !c.sweptAll() {
+		c.sweep()
 		return
 	}
 	c.swept = true
 	for _, g := range c.sorted() {
 		g.touched = true
-		c.released(g)
+		g.close(c.now)
+		g.goneAt = c.now
 	}
 }
+
+// sweptAll: an earlier life may have held what a later document names, so the sweep
+// counts only if the document has not changed since it began.
+//
+//quorate:rule sweep-all
+func (c *Core) sweptAll() bool { return c.sweeping == c.state.Document.Revision }
 
 // clockRead keeps the node out of leases while its clock is slewed, or while nobody
 // can say whether it is. What it holds it lets go at once: the deadline in the fence

@@ -50,8 +50,12 @@ type (
 		Link string
 		Addr netip.Addr
 	}
-	// Swept says that nothing which an earlier life left is on the host any more.
-	Swept struct{ Removed []netip.Addr }
+	// Swept answers Sweep: without an error, nothing which an earlier life left is on
+	// the host any more.
+	Swept struct {
+		Removed []netip.Addr
+		Err     error
+	}
 	// Bound answers Bind.
 	Bound struct {
 		Group string

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -24,7 +23,7 @@ const (
 	probing       // the lease is ours; asking the LAN whether the address is free
 	binding       // the fence is open; the addresses are on their way
 	active        // held
-	closing       // the fence is shut; the addresses are being removed
+	closing       // the fence is shut; the addresses are being removed, or have just been
 )
 
 // A group is one VIP group on this host.
@@ -44,7 +43,7 @@ type group struct {
 
 	at       []Place // devices of the addresses on this host
 	resolved bool
-	asked    uint64 // Resolve effects so far; older replies are void
+	asked    uint64 // of the last Resolve; older replies are void
 	// bound is where the addresses were put: what must be taken off, even if the
 	// devices have changed since.
 	bound []Place
@@ -62,6 +61,7 @@ type group struct {
 	advertAt    election.Instant
 	refreshAt   election.Instant
 	retryAt     election.Instant // of a failed Unbind
+	goneAt      election.Instant // while closing: the addresses were seen gone; zero: not yet
 	touched     bool             // look at it before Step ends
 	due         election.Instant // look at it then
 	unbindFails int
@@ -119,11 +119,11 @@ func (c *Core) wants(g *group) (string, bool) {
 	switch {
 	case g.gone:
 		return "group-deleted", false
-	case a.Owner != c.cfg.Self.ID:
+	case !c.owns(g):
 		return a.Reason.String(), false
-	case !c.swept:
+	case !c.mayBegin():
 		return "starting", false
-	case g.stale == g.epoch:
+	case g.outdated():
 		return "stale", false
 	case c.stop.forced || c.stop.done:
 		return "shutdown", false
@@ -134,14 +134,33 @@ func (c *Core) wants(g *group) (string, bool) {
 	return "", true
 }
 
+// owns: who applies that another is named lets go at once, without waiting for the
+// end of the lease.
+//
+//quorate:rule shut-when-named-away
+func (c *Core) owns(g *group) bool {
+	return c.state.Assignments[g.def.Name].Owner == c.cfg.Self.ID
+}
+
+// mayBegin: nothing is asked for before everything that an earlier life left on the
+// host is gone. Nobody keeps that within a lease.
+//
+//quorate:rule sweep-first
+func (c *Core) mayBegin() bool { return c.swept }
+
+// outdated: a voter knows of a newer epoch than the one that was applied here.
+//
+//quorate:rule shut-when-stale
+func (g *group) outdated() bool { return g.stale == g.epoch }
+
 // unfit says why this host cannot hold the group now; zero: it can.
 func (c *Core) unfit(g *group) election.Unfit {
 	switch {
 	case c.now.Before(c.handOff):
 		return election.UnfitReleased
-	case c.clock != nil:
+	case c.slewed():
 		return election.UnfitClock
-	case c.bare != nil:
+	case c.uncovered():
 		return election.UnfitKernel
 	case !g.resolved:
 		return election.UnfitNoDevice
@@ -152,6 +171,17 @@ func (c *Core) unfit(g *group) election.Unfit {
 	}
 	return 0
 }
+
+// slewed: a deadline on a clock that is being slewed is no deadline. What is open
+// is shut, and nothing is opened.
+//
+//quorate:rule slewed-holds-nothing
+func (c *Core) slewed() bool { return c.clock != nil }
+
+// uncovered: a device without the fence answers for whatever is on the host.
+//
+//quorate:rule fence-everywhere
+func (c *Core) uncovered() bool { return c.bare != nil }
 
 // onDeadLink reports whether a device of the group cannot carry anything.
 func (c *Core) onDeadLink(g *group) bool {
@@ -174,14 +204,11 @@ func (c *Core) advance(g *group) {
 	case binding, active:
 		c.whileOpen(g, why, wants)
 	case closing:
-		if g.retryAt != 0 && !c.now.Before(g.retryAt) {
-			g.retryAt = 0
-			c.unbind(g)
-		}
-		g.wakeAt(g.retryAt)
+		c.whileClosing(g)
 	}
 	if g.phase == idle && g.gone && c.now.After(g.repeatUntil) {
 		delete(c.groups, g.def.Name)
+		c.order = nil
 	}
 }
 
@@ -232,7 +259,7 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 		return
 	}
 	if !g.proven {
-		g.gen++
+		g.gen = c.nextGen()
 		g.enter(probing, g.since)
 		c.do(Probe{Group: g.def.Name, Gen: g.gen, At: g.at})
 		return
@@ -243,6 +270,8 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 // occupied reports whether an address of the group is still on this host under
 // another group that it moved away from. That one's removal must not hit ours, nor
 // its forgetting of the fence.
+//
+//quorate:rule address-free
 func (c *Core) occupied(g *group) bool {
 	for _, o := range c.groups {
 		if o != g && slices.ContainsFunc(o.bound, func(p Place) bool { return slices.Contains(g.def.Addrs(), p.Prefix.Addr()) }) {
@@ -254,16 +283,24 @@ func (c *Core) occupied(g *group) bool {
 
 // openFence writes the deadline, and then lets the address follow.
 func (c *Core) openFence(g *group, deadline election.Instant) {
-	g.gen++
+	g.gen = c.nextGen()
 	g.deadline = deadline
 	g.bound = g.at
 	g.refreshAt = c.now.Add(refreshEvery)
 	g.enter(binding, g.since)
-	c.do(
-		SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: deadline},
-		Bind{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: deadline},
-	)
+	c.fenceThenAddress(g)
 	g.wakeAt(deadline)
+}
+
+// fenceThenAddress: the entry with the deadline is there before the address is. An
+// address without an entry passes.
+//
+//quorate:rule fence-first
+func (c *Core) fenceThenAddress(g *group) {
+	c.do(
+		SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: g.deadline},
+		Bind{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: g.deadline},
+	)
 }
 
 // whileOpen extends the deadline as far as the answers go, and shuts when they no
@@ -298,10 +335,18 @@ func (c *Core) refreshLifetime(g *group) {
 	c.do(Refresh{Group: g.def.Name, At: g.bound, Until: g.deadline})
 }
 
+// quietFrom is from when nothing more is said before a deadline: what waits in a
+// queue below the fence must not follow what the next owner says.
+//
+//quorate:rule announce-guard
+func quietFrom(deadline election.Instant) election.Instant {
+	return deadline.Add(-election.AnnounceGuard)
+}
+
 // speak sends the announcements and adverts that are due, and wakes for the next.
 func (c *Core) speak(g *group) {
 	schedule := vipctl.Schedule(g.def.Announce.Repeat, g.def.Announce.Refresh)
-	quiet := g.deadline.Add(-election.AnnounceGuard)
+	quiet := quietFrom(g.deadline)
 	if at, ok := schedule.At(g.announced); ok {
 		if due := g.since.Add(at); !c.now.Before(due) {
 			if c.now.Before(quiet) {
@@ -362,82 +407,6 @@ func (c *Core) failed(g *group, why election.Unfit, wait time.Duration) {
 	c.askNow = true
 }
 
-// shut closes the fence first, and then takes the addresses off.
-func (c *Core) shut(g *group, why string) {
-	if !g.open() {
-		return
-	}
-	c.say(Info, "vip released", "group", g.def.Name, "epoch", g.epoch, "reason", why, "held", c.now.Sub(g.since))
-	g.gen++
-	g.enter(closing, c.now)
-	g.deadline, g.unbindFails = 0, 0
-	c.do(SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: 0})
-	c.unbind(g)
-}
-
-func (c *Core) unbind(g *group) {
-	c.do(Unbind{Group: g.def.Name, Gen: g.gen, At: g.bound})
-}
-
-// unbound: with the addresses gone, the voters may forget our claim.
-func (c *Core) unbound(ev Unbound) {
-	g := c.groups[ev.Group]
-	if g == nil || ev.Gen != g.gen || g.phase != closing {
-		return
-	}
-	g.touched = true
-	if ev.Err != nil {
-		if g.unbindFails++; g.unbindFails == 1 {
-			c.say(Error, "cannot remove the address; the fence stays shut and it is tried again", "group", ev.Group, "error", ev.Err)
-		}
-		g.retryAt = c.now.Add(unbindRetry)
-		return
-	}
-	c.do(ClearFence{Group: g.def.Name, Addrs: addrsOf(g.bound)})
-	g.bound = nil
-	c.released(g)
-	c.touchAll()
-}
-
-func addrsOf(at []Place) []netip.Addr {
-	out := make([]netip.Addr, 0, len(at))
-	for _, p := range at {
-		out = append(out, p.Prefix.Addr())
-	}
-	return out
-}
-
-// released: at this instant the fence is shut and nothing of the group is on the
-// host. The stamp is taken now and stays the same in every repetition.
-func (c *Core) released(g *group) {
-	g.enter(idle, c.now)
-	g.deadline, g.touched = 0, true
-	g.releasedAt, g.repeatUntil = c.now, c.now.Add(c.cfg.Lease)
-	c.lastStamp = max(c.lastStamp, c.now) // a question of the same instant would be void
-	g.holder.Released(c.now)
-	c.tellRelease(g)
-}
-
-// fenceFailed: without its fence a group is not to be held.
-func (c *Core) fenceFailed(ev FenceFailed) {
-	g := c.groups[ev.Group]
-	if g == nil {
-		return
-	}
-	c.say(Error, "the fence could not be written", "group", ev.Group, "error", ev.Err)
-	c.failed(g, election.UnfitKernel, kernelRetry)
-	switch {
-	case g.open():
-		// Its last deadline stands in the kernel and runs out by itself. Take the
-		// address off meanwhile; the release is said only when that has happened.
-		g.gen++
-		g.enter(closing, c.now)
-		c.unbind(g)
-	case g.phase == closing:
-		c.unbind(g)
-	}
-}
-
 // changeReach gives the group other addresses or devices: what is held under the
 // old ones is shut first, and the LAN is asked about the new ones.
 func (c *Core) changeReach(g *group, def fsm.Group) {
@@ -448,6 +417,16 @@ func (c *Core) changeReach(g *group, def fsm.Group) {
 
 // resolve asks for the devices of the group's addresses.
 func (c *Core) resolve(g *group) {
-	g.asked++
+	g.asked = c.nextGen()
 	c.do(Resolve{Group: g.def, Gen: g.asked})
+}
+
+// nextGen numbers a request to a worker, so that its own reply is the only one that
+// counts. The numbers are this process's and not the group's: a group can be deleted,
+// and another of its name be there when the reply comes.
+//
+//quorate:rule own-replies
+func (c *Core) nextGen() uint64 {
+	c.gens++
+	return c.gens
 }

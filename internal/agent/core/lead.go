@@ -122,26 +122,39 @@ func (c *Core) view() fsm.View {
 }
 
 func (c *Core) nodeView(id fsm.InstanceID) fsm.NodeView {
-	n := fsm.NodeView{Unfit: map[string]bool{}, Failed: map[string]int{}, Overdue: map[string]bool{}}
-	n.Alive = c.alive(id)
+	n := fsm.NodeView{Alive: c.alive(id)}
 	if id == c.cfg.Self.ID {
 		n.Stopping = c.stop.asked
-		for _, g := range c.groups {
-			n.Unfit[g.def.Name] = c.unfit(g) != 0
+		for _, g := range c.sorted() {
+			if c.unfit(g) != 0 {
+				put(&n.Unfit, g.def.Name, true)
+			}
 		}
 	} else if p := c.peers[id]; p != nil {
 		n.Stopping = p.health.Stopping
 		for name, g := range p.groups {
-			n.Unfit[name] = g.Unfit != 0
+			if g.Unfit != 0 {
+				put(&n.Unfit, name, true)
+			}
 		}
 	}
 	for name, o := range c.lead.opening {
-		n.Failed[name] = o.failed[id]
-		if a := c.state.Assignments[name]; a.Owner == id && a.Epoch == o.epoch {
-			n.Overdue[name] = c.overdue(name, id, o)
+		if tries := o.failed[id]; tries > 0 {
+			put(&n.Failed, name, tries)
+		}
+		if a := c.state.Assignments[name]; a.Owner == id && a.Epoch == o.epoch && c.overdue(name, id, o) {
+			put(&n.Overdue, name, true)
 		}
 	}
 	return n
+}
+
+// put makes the map only when there is something to put in: on a good day there is not.
+func put[V any](m *map[string]V, key string, v V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[key] = v
 }
 
 // alive reports whether a majority of voters hears the node.
@@ -332,8 +345,16 @@ func (c *Core) caughtUp(id fsm.InstanceID) bool {
 
 // mayChangeVoters is the spacing of membership changes (lease.md, V6).
 func (c *Core) mayChangeVoters() bool {
-	return c.log.LastCommitted && c.lead.setCommitted != 0 && c.lead.termCommitted != 0 &&
+	return c.seenCommitted() &&
 		election.MayChangeVoters(c.now, c.lead.setCommitted, c.lead.termCommitted, max(c.state.Document.MaxHold, c.voter.Longest()))
+}
+
+// seenCommitted: a set that is not committed may be rolled back, and then two
+// different ones may follow it.
+//
+//quorate:rule change-after-commit
+func (c *Core) seenCommitted() bool {
+	return c.log.LastCommitted && c.lead.setCommitted != 0 && c.lead.termCommitted != 0
 }
 
 // joinAsked takes a node's request to belong to the cluster: once the cluster knows

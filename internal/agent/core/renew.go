@@ -61,10 +61,17 @@ func (c *Core) renew() {
 		c.do(Send{To: to, Datagrams: election.AppendRenewal(nil, r)})
 	}
 	if c.log.Last.Has(c.cfg.Self.ID) {
-		a, need := c.voter.Renewal(c.poll(), r)
-		c.writeHold(need)
-		c.answered(a)
+		c.ownVote(r)
 	}
+}
+
+// ownVote is a vote like any other: what blocks others blocks this node too.
+//
+//quorate:rule own-vote
+func (c *Core) ownVote(r election.Renewal) {
+	a, need := c.voter.Renewal(c.poll(), r)
+	c.writeHold(need)
+	c.answered(a)
 }
 
 // groupStates is what the renewal says of each group: those asked for, and those
@@ -76,7 +83,7 @@ func (c *Core) groupStates() []election.GroupState {
 			Group: g.def.Name, Epoch: g.epoch, Phase: election.PhaseIdle,
 			Since: c.now.Sub(g.since), Unfit: c.unfit(g),
 		}
-		if g.asks() && c.clock == nil {
+		if g.asks() && c.mayAsk() {
 			s.Phase = election.PhaseWaiting
 			if g.phase == active {
 				s.Phase = election.PhaseOpen
@@ -91,6 +98,11 @@ func (c *Core) groupStates() []election.GroupState {
 	}
 	return out
 }
+
+// mayAsk: what a slewed clock stamps is worth nothing.
+//
+//quorate:rule slewed-asks-nothing
+func (c *Core) mayAsk() bool { return c.clock == nil }
 
 // heardDark is what this node tells of a group whose owner it hears and that has
 // not been open for a lease.
@@ -165,7 +177,9 @@ func (c *Core) heardRenewal(r election.Renewal) {
 		c.writeHold(need)
 		c.reply(election.Reply{To: r.From, Answer: a})
 	}
-	c.leaderDuties()
+	if c.leader.Self {
+		c.leaderDuties()
+	}
 }
 
 // heardRelease drops the voter's notes, and asks again at once for what this node
@@ -267,7 +281,7 @@ func (c *Core) writeHold(need time.Duration) {
 
 func (c *Core) holdWritten(ev HoldWritten) {
 	c.writing = 0
-	if ev.Err != nil {
+	if !ev.durable() {
 		c.say(Error, "cannot write to data_dir: this node confirms no longer lease", "error", ev.Err)
 		return
 	}
@@ -275,17 +289,28 @@ func (c *Core) holdWritten(ev HoldWritten) {
 	c.again()
 }
 
+// durable: a longer hold is confirmed only when it is on disk.
+//
+//quorate:rule longest-durable
+func (ev HoldWritten) durable() bool { return ev.Err == nil }
+
 // tellRelease sends the group's release to every voter, the own one first.
 func (c *Core) tellRelease(gs ...*group) {
 	r := election.Release{Sender: c.sender(), Boot: c.cfg.Boot}
 	for _, g := range gs {
-		r.Groups = append(r.Groups, election.GroupRelease{Group: g.def.Name, At: g.releasedAt})
+		r.Groups = append(r.Groups, election.GroupRelease{Group: g.def.Name, At: c.releaseStamp(g)})
 	}
 	c.voter.Release(c.now, r)
 	if to := c.others(); len(to) > 0 {
 		c.do(Send{To: to, Datagrams: election.AppendRelease(nil, r)})
 	}
 }
+
+// releaseStamp is the instant at which the group was let go, in every repetition. A
+// fresh one would void what was asked since.
+//
+//quorate:rule release-stamp
+func (c *Core) releaseStamp(g *group) election.Instant { return g.releasedAt }
 
 // repeatReleases says each release again for one lease, with its own stamp: a
 // datagram can be lost, and a voter that missed it would keep others waiting.

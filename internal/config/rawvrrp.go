@@ -1,0 +1,92 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+type rawVRRP struct {
+	have     state // present, or broken
+	pos      pos
+	path     string
+	id       field[int]
+	version  field[string]
+	priority field[int]
+	interval field[time.Duration]
+	checksum field[string]
+	password field[string]
+	unicast  state
+	peersPos pos
+	peers    []rawPeer
+}
+
+// A rawPeer is a unicast peer: its address alone, or with the TTLs.
+type rawPeer struct {
+	pos            pos
+	path           string
+	address        field[string]
+	minTTL, maxTTL field[int]
+}
+
+func readVRRP(m mapping, n *yaml.Node, have state) *rawVRRP {
+	v := &rawVRRP{have: have}
+	if have != present {
+		return v
+	}
+	v.pos, v.path = at(n), m.path
+	v.id, v.version = m.integer("id"), read(m, "version", toWord)
+	v.interval, v.checksum = m.duration("interval"), m.text("checksum")
+	v.priority, v.password = m.integer("priority"), read(m, "password", toSecret)
+	v.readPeers(m)
+	return v
+}
+
+func (v *rawVRRP) readPeers(m mapping) {
+	n, ok := m.vals["unicast"]
+	v.unicast = m.without("unicast")
+	if !ok {
+		return
+	}
+	path := join(m.path, "unicast")
+	v.unicast, v.peersPos = present, at(n)
+	if n.Kind != yaml.SequenceNode {
+		v.unicast = broken
+		m.r.wrongType(n, path, "a list", "write [10.0.0.2, 10.0.0.3]")
+		return
+	}
+	for i, item := range n.Content {
+		p := rawPeer{pos: at(item), path: fmt.Sprintf("%s[%d]", path, i)}
+		none := field[int]{have: absent}
+		if item.Kind != yaml.MappingNode {
+			p.address, p.minTTL, p.maxTTL = readNode(m.r, item, p.path, toText), none, none
+		} else if sub, ok := m.r.mapping(item, p.path, peerSchema); ok {
+			p.address, p.minTTL, p.maxTTL = sub.text("address"), sub.integer("min_ttl"), sub.integer("max_ttl")
+		}
+		v.peers = append(v.peers, p)
+	}
+}
+
+// toWord takes a number for the word that it is written as.
+func toWord(n *yaml.Node) (string, string, string) {
+	if isScalar(n, "!!int") || isScalar(n, "!!str") {
+		return n.Value, "", ""
+	}
+	return "", "a number or a word", "write it without quotes"
+}
+
+// toSecret takes any scalar as it is written, so that no message shows it.
+func toSecret(n *yaml.Node) (string, string, string) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null" {
+		return n.Value, "", ""
+	}
+	return "", "text", "write it in quotes"
+}
+
+func toBool(n *yaml.Node) (bool, string, string) {
+	if isScalar(n, "!!bool") {
+		return n.Value[0] == 't' || n.Value[0] == 'T', "", ""
+	}
+	return false, "true or false", "write true or false, without quotes"
+}

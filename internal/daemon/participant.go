@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/election/gossip"
+	"github.com/quorate/quorate/election/peerlink"
+	"github.com/quorate/quorate/election/raftnode"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/agent"
+	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/config"
+)
+
+// ParticipantConfig is what Join needs: the configuration, and the host to stand on.
+// All fields are needed but Beat, Applied and the last three.
+type ParticipantConfig struct {
+	Config  *config.Config
+	Version string
+	Key     peerlink.Key
+	Dir     *raftnode.DataDir // stays open
+	Boot    election.BootID
+	// LifetimeFence: the addresses' own lifetime is the fence, and Fence does nothing.
+	LifetimeFence bool
+	Now           func() election.Instant // reads CLOCK_BOOTTIME
+	Clock         func() (election.ClockReading, error)
+	Fence         agent.Fence
+	Host          agent.Host
+	Speaker       agent.Speaker
+	Beat          func() // see agent.Config
+	Applied       func() // called after each change of the replicated state; must not block
+	Log           *slog.Logger
+	// Network and Packets connect the node with the others, and Disk stands before
+	// Raft's files; nil: those of this host. Simulations have their own.
+	Network peerlink.Network
+	Packets gossip.PacketConn
+	Disk    func(raft.LogStore, raft.StableStore) (raft.LogStore, raft.StableStore)
+}
+
+// A Participant is one node's part in its cluster: the node link, gossip, Raft, the
+// formation and the agent, wired to each other. The host's own affairs are outside:
+// devices, the fence's programs, the API. Its methods may be called concurrently.
+type Participant struct {
+	cfg     *config.Config
+	version string
+	log     *slog.Logger
+	self    fsm.Node
+	link    *peerlink.Link
+	gossip  *gossip.Gossip
+	raft    *raftnode.Node
+	former  *raftnode.Former
+	agent   *agent.Agent
+	applied func()
+	note    formationNote
+	seldom  agent.Seldom
+}
+
+// Join opens a node's part: it takes the ports and Raft's files, and starts nothing.
+func Join(cfg ParticipantConfig) (*Participant, error) {
+	c := cfg.Config
+	n := &Participant{cfg: c, version: cfg.Version, log: cfg.Log,
+		applied: cfg.Applied, self: fsm.Node{ID: cfg.Dir.Instance(), Name: c.Node, Address: c.Address, Role: c.Role}}
+	if n.applied == nil {
+		n.applied = func() {}
+	}
+	if err := n.open(cfg); err != nil {
+		n.Close()
+		return nil, err
+	}
+	n.agent = agent.New(agent.Config{
+		Core: core.Config{
+			Self: n.self, Boot: cfg.Boot, Started: cfg.Now(),
+			Lease: c.Lease, Renew: c.Renew, Grace: c.Grace(),
+			LifetimeFence: cfg.LifetimeFence,
+			Longest:       cfg.Dir.LongestHold(), AtStart: n.raft.AtStart(),
+		},
+		Now: cfg.Now, Clock: cfg.Clock, Send: n.gossip.Send,
+		Fence: cfg.Fence, Host: cfg.Host, Speaker: cfg.Speaker, Raft: raftPort{n},
+		WriteHold: cfg.Dir.SetLongestHold,
+		Beat:      cfg.Beat,
+		Log:       n.log,
+	})
+	return n, nil
+}
+
+// open opens the ports and Raft's files.
+func (n *Participant) open(cfg ParticipantConfig) (err error) {
+	credentials, err := cfg.Key.Credentials(n.self.ID)
+	if n.cfg.TLS != nil {
+		credentials, err = peerlink.TLSFiles{CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key}.Credentials()
+	}
+	if err != nil {
+		return err
+	}
+	n.link, err = peerlink.Listen(peerlink.Config{
+		Address: n.cfg.Address, Credentials: credentials, Identity: n.identity, Admit: n.admit, Network: cfg.Network, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.gossip, err = gossip.Open(gossip.Config{
+		Address: n.cfg.Address, Cluster: n.cfg.Cluster, Key: cfg.Key.Gossip(), Meta: n.meta(),
+		Streams: n.link.Gossip(), Dial: n.link.DialGossip, Peers: n.peerAddresses,
+		Sink: gossipSink{n}, Packets: cfg.Packets, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.raft, err = raftnode.Open(raftnode.Config{
+		Self: n.self, Dir: cfg.Dir, Stream: raftStream{Listener: n.link.Raft(), n: n}, Sink: raftSink{n}, Disk: cfg.Disk, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.former = raftnode.NewFormer(raftnode.FormerConfig{
+		Node: n.raft, Cluster: n.cfg.Cluster, Peers: n.cfg.Peers, Document: n.cfg.Document,
+		Ask: peers{n}, Log: n.log, Progress: n.formation,
+	})
+	return nil
+}
+
+// A Task runs beside a Participant until its context ends; its error ends all.
+type Task struct {
+	Name string
+	Run  func(context.Context) error
+}
+
+// Run takes part until the agent has let go of everything after Stop, until ctx ends,
+// or until something fails; it closes what Join opened but the data directory. Call it once.
+func (n *Participant) Run(ctx context.Context, beside ...Task) error {
+	n.agent.Post(core.Voters{Log: n.raft.VoterLog()})
+	tasks := append([]Task{
+		{"node link", func(ctx context.Context) error { return n.link.Run(ctx, handlers{n}) }},
+		{"gossip", n.gossip.Run}, {"raft", n.raft.Run}, {"formation", n.former.Run},
+	}, beside...)
+	all, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(all)
+	g.Go(func() error {
+		defer cancel() // the agent is the last to go: when it is done, so is everybody
+		return n.agent.Run(ctx)
+	})
+	for _, t := range tasks {
+		g.Go(func() error {
+			if err := t.Run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", t.Name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Stop has the agent hand over what it holds and end; Run returns then.
+func (n *Participant) Stop() { n.agent.Post(core.Stop{}) }
+
+// Agent is the node's agent, to be asked and told.
+func (n *Participant) Agent() *agent.Agent { return n.agent }
+
+// Raft is the node's Raft server, to be asked and told.
+func (n *Participant) Raft() *raftnode.Node { return n.raft }
+
+// Close gives the ports back. It is for a Participant that will not Run; after Run
+// it does nothing.
+func (n *Participant) Close() {
+	if n.link != nil {
+		_ = n.link.Close() // after Run it is closed already
+	}
+	if n.gossip != nil {
+		_ = n.gossip.Close()
+	}
+}
