@@ -138,7 +138,7 @@ const attempts = 3
 // and the outage is over its bound; what such an attempt says of two owners and of
 // keepalived counts, since the whole run is judged as well.
 func (s *show) try(ctx context.Context, f lab.Fault) error {
-	s.say("%s", f.Name)
+	s.say("%s", f.Title())
 	for n := 1; ; n++ {
 		row, err := s.cluster.RunFault(ctx, f)
 		if err == nil && n < attempts && row.Disturbed() && !row.Within() {

@@ -1,6 +1,9 @@
 package lab
 
-import "sync/atomic"
+import (
+	"sort"
+	"sync/atomic"
+)
 
 // An askLog keeps the instants of a probe's questions. One goroutine adds, any may
 // read, and the adding one never waits: it runs ahead of ordinary load, and a reader
@@ -35,6 +38,11 @@ func (l *askLog) len() int { return int(l.n.Load()) }
 
 // at returns the n-th, which must be below len.
 func (l *askLog) at(n int) Instant { return l.chunks[n/askChunk].Load()[n%askChunk] }
+
+// first returns the number of the first question asked at an instant or later.
+func (l *askLog) first(from Instant) int {
+	return sort.Search(l.len(), func(n int) bool { return l.at(n) >= from })
+}
 
 // all returns a copy of all.
 func (l *askLog) all() []Instant {

@@ -135,6 +135,15 @@ func (c *Client) Trace() Trace {
 	return t
 }
 
+// TraceBetween returns the answers in [from, to], and no questions.
+func (c *Client) TraceBetween(from, to Instant) Trace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.trace
+	t.Asked, t.Answers = nil, within(t.Answers, from, to)
+	return t
+}
+
 func (c *Client) ask() {
 	defer c.wg.Done()
 	to := netip.AddrPortFrom(c.trace.Target, EchoPort)

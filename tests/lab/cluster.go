@@ -27,8 +27,8 @@ var (
 
 const (
 	commandLimit = 10 * time.Second       // for one call of the command line
-	pollEvery    = 300 * time.Millisecond // between two looks at every node's status
-	stableFor    = 2 * time.Second        // one owner for as long as this is "stable"
+	pollEvery    = 100 * time.Millisecond // between two looks at every node's status
+	lookLimit    = 2 * time.Second        // for one question to a daemon
 	// A stable owner leaves no gap longer than this; a loaded machine makes some.
 	stableGap = 100 * time.Millisecond
 )
@@ -47,6 +47,10 @@ type ClusterOptions struct {
 	Inside    bool
 	Interval  time.Duration // of VRRP adverts; 0: 1 s
 	OwnMounts bool          // each daemon in a mount namespace of its own, see [Command]
+	Disks     bool          // each data directory on a disk of its own, see [Disk]
+	Memory    bool          // each daemon in a memory group of its own
+	Nice      int           // of the daemons, as `nice -n` has it; the packages' unit says -10
+	Stable    time.Duration // one owner for as long as this is "stable"; 0: 2 s
 }
 
 // A Cluster is quorate on hosts n1, n2, …, with a judge, a client and perhaps a
@@ -95,6 +99,7 @@ func NewCluster(ctx context.Context, l *Lab, opt ClusterOptions) (*Cluster, erro
 	opt.Nodes = cmp.Or(opt.Nodes, 3)
 	opt.Lease = cmp.Or(opt.Lease, 250*time.Millisecond)
 	opt.Interval = cmp.Or(opt.Interval, time.Second)
+	opt.Stable = cmp.Or(opt.Stable, 2*time.Second)
 	c := &Cluster{Lab: l, opt: opt, Watches: map[string]*VRRPWatch{}}
 	if err := c.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("prepare the cluster: %w", err)
@@ -128,12 +133,25 @@ func (c *Cluster) makeNode(name string, i int) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		Name: name, Host: h, binary: c.opt.Binary, ownMounts: c.opt.OwnMounts,
+		Name: name, Host: h, binary: c.opt.Binary, ownMounts: c.opt.OwnMounts, nice: c.opt.Nice,
 		Config: filepath.Join(c.Lab.dir, name+".yaml"), Socket: filepath.Join(c.Lab.dir, name+".sock"),
 		Data: filepath.Join(c.Lab.dir, name),
 	}
+	if c.opt.Disks {
+		n.Data = filepath.Join(c.Lab.dir, c.Lab.id+"-"+name) // a name that Sweep knows
+	}
 	if err := os.Mkdir(n.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory of %s: %w", name, err)
+	}
+	if c.opt.Disks {
+		if n.disk, err = c.Lab.NewDisk(n.Data); err != nil {
+			return nil, err
+		}
+	}
+	if c.opt.Memory {
+		if n.memory, err = c.Lab.NewMemoryGroup(name); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.WriteFile(n.Config, []byte(c.config(n)), 0o644); err != nil {
 		return nil, fmt.Errorf("write the configuration of %s: %w", name, err)
@@ -255,7 +273,7 @@ func (c *Cluster) startKeepalived(ctx context.Context) error {
 		return err
 	}
 	c.Keepalived, err = h.StartKeepalived(Keepalived{
-		Priority: 100, VRID: VRID, Interval: time.Second, VIPs: c.vips(),
+		Priority: 100, VRID: VRID, Interval: max(c.opt.Interval, time.Second), VIPs: c.vips(),
 	})
 	if err != nil {
 		return err
@@ -272,7 +290,7 @@ func (c *Cluster) startKeepalived(ctx context.Context) error {
 
 // WaitHealthy waits until every node runs and sees every other, all agree on leader
 // and owner, exactly the owner is active, and the judge has had answers from it alone
-// for two seconds. A node that does not run ends the waiting.
+// for the time of ClusterOptions.Stable. A node that does not run ends the waiting.
 func (c *Cluster) WaitHealthy(ctx context.Context, limit time.Duration) error {
 	deadline := Now().Add(limit)
 	for {
@@ -300,17 +318,18 @@ func (c *Cluster) healthy(ctx context.Context) error {
 		return err
 	}
 	now := Now()
-	from := now.Add(-stableFor)
+	stable := c.opt.Stable
+	from := now.Add(-stable)
 	for _, p := range append(slices.Clone(c.Probes4), c.Probes6...) {
 		if err := p.Err(); err != nil {
 			return err
 		}
 		tr := p.recent(from)
 		if got := Owners(tr.Answers, from, now); len(got) != 1 || got[0] != owner.Host.Name {
-			return fmt.Errorf("%s is owner, and in the last %v %v answered for %s", owner.Name, stableFor, got, tr.Target)
+			return fmt.Errorf("%s is owner, and in the last %v %v answered for %s", owner.Name, stable, got, tr.Target)
 		}
 		if gap := Outage(tr.Answers, from, now); gap.Length() > stableGap {
-			return fmt.Errorf("%s left %s unanswered for %v in the last %v", owner.Name, tr.Target, gap.Length(), stableFor)
+			return fmt.Errorf("%s left %s unanswered for %v in the last %v", owner.Name, tr.Target, gap.Length(), stable)
 		}
 	}
 	return nil
@@ -320,7 +339,7 @@ func (c *Cluster) healthy(ctx context.Context) error {
 func (c *Cluster) agreed(ctx context.Context) (owner, leader *Node, err error) {
 	var names, leaders []string
 	for _, n := range c.Nodes {
-		s, err := n.Status(ctx)
+		s, err := n.Look(ctx)
 		if err != nil {
 			return nil, nil, err
 		}

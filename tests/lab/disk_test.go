@@ -21,6 +21,7 @@ const (
 // TestDiskFills fills the file system under a follower, then under the leader. Both
 // say so, nobody panics, somebody serves all the time, and with room all is well again.
 func TestDiskFills(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, ClusterOptions{})
 	for _, n := range c.Nodes {
 		mountTmpfs(t, n.Data, 0, "size=8m")
@@ -100,7 +101,8 @@ func servedWithout(t *testing.T, rest *Cluster, from Instant) {
 }
 
 // TestDiskTurnsReadOnly has the file system of a follower, then of the leader, turn
-// itself read-only, as one does that found an error. Mounted again it is good.
+// itself read-only, as one does that found an error. Mounted again it is good, unless a
+// mount namespace of another test has a copy of it: so this one runs alone.
 func TestDiskTurnsReadOnly(t *testing.T) {
 	c := newCluster(t, ClusterOptions{})
 	for _, n := range c.Nodes {

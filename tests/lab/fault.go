@@ -4,156 +4,198 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"os"
+	"strings"
 	"time"
 )
 
-// A Verdict is what was seen from outside in a window of time.
-type Verdict struct {
-	From         Instant       `json:"from"`
-	To           Instant       `json:"to"`
-	Outage       time.Duration `json:"outage_ns"`          // longest time in which nobody answered by ARP
-	Outage6      time.Duration `json:"outage6_ns"`         // the same by neighbour discovery; 0 without IPv6
-	ClientOutage time.Duration `json:"client_outage_ns"`   // longest time in which the client got nothing
-	TwoOwners    time.Duration `json:"two_owners_ns"`      // time with two owners, of either family
-	Overlaps     []Span        `json:"overlaps"`           // when that was
-	Owners       []string      `json:"owners"`             // who answered, in order
-	Left         bool          `json:"keepalived_left"`    // keepalived sent an advert or held an address
-	Blind        time.Duration `json:"longest_unasked_ns"` // longest time in which the probe itself asked nothing
-}
-
-// Judge looks at everything recorded from one instant to another. It fails when an
-// observer was broken, since its silence would prove nothing.
-func (c *Cluster) Judge(from, to Instant) (Verdict, error) {
-	v := Verdict{From: from, To: to}
-	traces := func(probes []*Probe) (out []Trace) {
-		for _, p := range probes {
-			out = append(out, p.Trace().Between(from, to))
-		}
-		return out
-	}
-	t4, t6 := traces(c.Probes4), traces(c.Probes6)
-	v.Outage = Outage(t4[0].Answers, from, to).Length()
-	v.Owners = Owners(t4[0].Answers, from, to)
-	v.Blind = Blind(t4[0], from, to).Length()
-	v.Overlaps = Overlaps(t4)
-	if len(t6) > 0 {
-		v.Outage6 = Outage(t6[0].Answers, from, to).Length()
-		v.Overlaps = union(append(v.Overlaps, Overlaps(t6)...))
-	}
-	v.TwoOwners = Total(v.Overlaps)
-	v.ClientOutage = Outage(c.Client.Trace().Answers, from, to).Length()
-	if c.router != nil {
-		v.Left = c.Watches[c.router.Name].Acted(from, to)
-	}
-	return v, c.observersErr()
-}
-
-func (c *Cluster) observersErr() error {
-	var errs []error
-	for _, p := range append(slices.Clone(c.Probes4), c.Probes6...) {
-		errs = append(errs, p.Err())
-	}
-	for _, w := range c.Watches {
-		errs = append(errs, w.Err())
-	}
-	if c.Keepalived != nil && !c.Keepalived.Running() {
-		errs = append(errs, fmt.Errorf("keepalived ended by itself: %w; its log is %s", c.Keepalived.Wait(0), c.Keepalived.Log))
-	}
-	return errors.Join(errs...)
-}
-
-// A Fault is one row of the table: what is done to the owner, and undone.
+// A Fault is one row of the table: what is done to a node, and undone.
 type Fault struct {
-	Name string
-	// Planned faults let the owner hand over; others have to be noticed.
-	Planned bool
-	Inject  func(context.Context, *Cluster, *Node) error
-	Hold    time.Duration // between Inject and Restore
-	Restore func(*Cluster, *Node) error
+	Name   string // one word, for journals and the names of tests
+	Text   string // for people; %v in it is Hold
+	At     Target
+	Effect Effect        // what it may do to the group
+	Layer  Layer         // what of a node it takes hold of
+	Hold   time.Duration // between Do and its undoing
+	Fixed  bool          // another Hold would make another fault of it
+	Shown  bool          // by make demo
+
+	// Do does it and returns how it is undone, also when it failed half-way; nil: there
+	// is nothing to undo.
+	Do func(context.Context, *Case) (undo func() error, err error)
+	// Check looks in the end whether it was what it says, and did what it should. May be nil.
+	Check func(context.Context, *Case) error
 }
 
-// Bound returns how long a fault may leave the group without an answer.
-func (f Fault) Bound(lease time.Duration) time.Duration {
-	if f.Planned {
+// Title is the fault's text with its length.
+func (f Fault) Title() string {
+	length := fmt.Sprintf("%d ms", f.Hold.Milliseconds())
+	if f.Hold%time.Second == 0 {
+		length = fmt.Sprintf("%d s", f.Hold/time.Second)
+	}
+	return strings.ReplaceAll(f.Text, "%v", length)
+}
+
+// Lasting returns the fault with another length, unless that is fixed.
+func (f Fault) Lasting(d time.Duration) Fault {
+	if !f.Fixed {
+		f.Hold = d
+	}
+	return f
+}
+
+// A Target says to whom a fault is done.
+type Target int
+
+// Targets.
+const (
+	Owner       Target = iota + 1 // whoever is owner
+	OwnerLeader                   // an owner that leads Raft as well
+	Leader                        // the Raft leader, which is not the owner
+)
+
+// String gives words for a table.
+func (t Target) String() string {
+	switch t {
+	case Owner:
+		return "owner"
+	case OwnerLeader:
+		return "owner and leader"
+	case Leader:
+		return "leader"
+	}
+	return fmt.Sprintf("Target(%d)", int(t))
+}
+
+// An Effect is what a fault may do to the group.
+type Effect int
+
+// Effects.
+const (
+	Unnoticed    Effect = iota + 1 // nothing
+	HandOver                       // the owner hands the group over in order
+	TakeOver                       // the owner is lost, and another takes over
+	LateTakeOver                   // the same, and the owner itself has to say first that it hears nobody
+	Dark                           // nobody may be able to answer while it lasts: no bound
+)
+
+// String gives a word for a table.
+func (e Effect) String() string {
+	switch e {
+	case Unnoticed:
+		return "unnoticed"
+	case HandOver:
+		return "hand-over"
+	case TakeOver:
+		return "take-over"
+	case LateTakeOver:
+		return "late take-over"
+	case Dark:
+		return "dark"
+	}
+	return fmt.Sprintf("Effect(%d)", int(e))
+}
+
+// Bound returns how long the design lets a fault of this effect leave the group without
+// an answer; 0 is no bound.
+func (e Effect) Bound(lease time.Duration) time.Duration {
+	const work = 150 * time.Millisecond // a campaign, a commit, taking over
+	switch e {
+	case Unnoticed, HandOver:
 		return 50 * time.Millisecond
+	case TakeOver:
+		return lease + work
+	case LateTakeOver:
+		return 2*lease + work
 	}
-	return lease + 150*time.Millisecond
+	return 0
 }
 
-// Faults returns the rows of design.md, section 1, and a planned move.
-func Faults() []Fault {
-	restart := func(_ *Cluster, n *Node) error { return n.Start() }
-	return []Fault{
-		{
-			Name:   "kill -9",
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.proc.Kill() },
-			Hold:   3 * time.Second, Restore: restart,
-		},
-		{
-			Name:   "frozen 5 s, thawed",
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.proc.Freeze() },
-			Hold:   5 * time.Second, Restore: func(_ *Cluster, n *Node) error { return n.proc.Thaw() },
-		},
-		{
-			Name:   "cut 5 s, mended",
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.Host.Cut() },
-			Hold:   5 * time.Second, Restore: func(_ *Cluster, n *Node) error { return n.Host.Mend() },
-		},
-		{
-			Name:   "cable out 5 s, in",
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.Host.Pull() },
-			Hold:   5 * time.Second, Restore: func(_ *Cluster, n *Node) error { return n.Host.Replug() },
-		},
-		{
-			Name: "clean stop, restart", Planned: true,
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.proc.Stop(10 * time.Second) },
-			Hold:   3 * time.Second, Restore: restart,
-		},
-		{
-			Name: "planned move", Planned: true,
-			Inject: func(ctx context.Context, c *Cluster, n *Node) error { return c.Move(ctx, n, c.Other(n)) },
-			Hold:   2 * time.Second,
-		},
+// A Layer is the part of a node, or of the lab, that a fault takes hold of. Two faults
+// in one layer of one node would undo each other.
+type Layer int
+
+// Layers. Those from Pairs on belong to the lab as a whole.
+const (
+	ProcessLayer Layer = iota + 1
+	LinkLayer
+	CommandLayer // an operator's
+	PairLayer
+	PartitionLayer
+	LoadLayer
+)
+
+// String gives a word.
+func (l Layer) String() string {
+	switch l {
+	case ProcessLayer:
+		return "process"
+	case LinkLayer:
+		return "link"
+	case CommandLayer:
+		return "command"
+	case PairLayer:
+		return "pair"
+	case PartitionLayer:
+		return "partition"
+	case LoadLayer:
+		return "load"
 	}
+	return fmt.Sprintf("Layer(%d)", int(l))
 }
 
-// HarderFaults returns rows beyond that table. The partition needs a cluster with an
-// inside probe: only that sees what an owner says that is cut off with its clients.
-func HarderFaults() []Fault {
-	mend := func(_ *Cluster, n *Node) error { return n.Host.Mend() }
-	return []Fault{
-		{
-			Name:   "partitioned 5 s with a client, healed",
-			Inject: func(_ context.Context, c *Cluster, n *Node) error { return c.Lab.Partition(n.Host, c.Inside) },
-			Hold:   5 * time.Second, Restore: func(c *Cluster, _ *Node) error { return c.Lab.Heal() },
-		},
-		{
-			Name:   "deaf 5 s",
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.Host.CutOneWay(Inbound) },
-			Hold:   5 * time.Second, Restore: mend,
-		},
-		{
-			Name:   "mute 5 s",
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.Host.CutOneWay(Outbound) },
-			Hold:   5 * time.Second, Restore: mend,
-		},
+// OfLab says that only one fault of the layer can be in a lab, whatever its node.
+func (l Layer) OfLab() bool { return l >= PairLayer }
+
+// A Case is one doing of a fault.
+type Case struct {
+	Cluster *Cluster
+	Node    *Node // to whom it is done
+	Peer    *Node // another one; neither owner nor leader if there is one like that
+
+	logs map[*Node]int // lengths of the logs when it began
+}
+
+// NewCase prepares to do a fault to a node.
+func (c *Cluster) NewCase(node, peer *Node) (*Case, error) {
+	k := &Case{Cluster: c, Node: node, Peer: peer, logs: map[*Node]int{}}
+	for _, n := range c.Nodes {
+		b, err := os.ReadFile(n.proc.Log)
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", n.Name, err)
+		}
+		k.logs[n] = len(b)
 	}
+	return k, nil
+}
+
+// logged returns what a node has logged since the case began.
+func (k *Case) logged(n *Node) (string, error) {
+	b, err := os.ReadFile(n.proc.Log)
+	if err != nil {
+		return "", fmt.Errorf("read the log of %s: %w", n.Name, err)
+	}
+	return string(b[k.logs[n]:]), nil
 }
 
 // A Row is a fault as it went.
 type Row struct {
 	Fault    string        `json:"fault"`
-	Bound    time.Duration `json:"bound_ns"`
-	Owner    string        `json:"owner"` // before
-	After    string        `json:"after"` // owner in the end
+	Bound    time.Duration `json:"bound_ns"` // 0: none
+	Node     string        `json:"node"`     // to which it was done
+	Owner    string        `json:"owner"`    // before
+	Leader   string        `json:"leader"`   // before
+	After    string        `json:"after"`    // owner in the end
 	Injected Instant       `json:"injected"`
 	Restored Instant       `json:"restored"` // 0 when there was nothing to undo
 	Verdict  Verdict       `json:"verdict"`
 }
 
+// Outage is the longest time without an answer, by ARP or by neighbour discovery.
+func (r Row) Outage() time.Duration { return max(r.Verdict.Outage, r.Verdict.Outage6) }
+
 // Within says whether the row's outage keeps its bound, in both families.
-func (r Row) Within() bool { return max(r.Verdict.Outage, r.Verdict.Outage6) <= r.Bound }
+func (r Row) Within() bool { return r.Bound == 0 || r.Outage() <= r.Bound }
 
 // probeJitter is how late a probe may be with a question and still measure an outage.
 const probeJitter = 50 * time.Millisecond
@@ -162,19 +204,48 @@ const probeJitter = 50 * time.Millisecond
 // the measuring machine's and not the cluster's. What it says of two owners holds.
 func (r Row) Disturbed() bool { return r.Verdict.Blind > probeJitter }
 
-// RunFault waits until the cluster is healthy, does a fault to the owner, undoes it,
-// waits until the cluster is healthy again, and judges all that time. A Row returned
-// with an error holds what was seen until then.
+// Arrange moves the group until its owner is, or is not, the Raft leader.
+func (c *Cluster) Arrange(ctx context.Context, leads bool) error {
+	const tries = 5
+	for range tries {
+		if err := c.WaitHealthy(ctx, patience); err != nil {
+			return err
+		}
+		owner, leader, err := c.agreed(ctx)
+		if err != nil {
+			return err
+		}
+		if (owner == leader) == leads {
+			return nil
+		}
+		to := leader
+		if !leads {
+			to = c.Other(leader)
+		}
+		if err := c.Move(ctx, owner, to); err != nil {
+			// It was told to keep off for a while; a new life knows nothing of that.
+			if rerr := errors.Join(to.proc.Stop(stopLimit), to.Start()); rerr != nil {
+				return errors.Join(err, rerr)
+			}
+		}
+	}
+	return fmt.Errorf("after %d moves leader and owner are still not arranged (owner leads: want %v)", tries, leads)
+}
+
+// patience is how long a cluster may take to be well again once a fault is undone.
+const patience = 40 * time.Second
+
+// RunFault waits until the cluster is healthy, does a fault to its target, undoes it,
+// waits until the cluster is healthy again, and judges all that time. Whether the owner
+// leads is as it is: see [Cluster.Arrange]. A Row returned with an error holds what was
+// seen until then.
 func (c *Cluster) RunFault(ctx context.Context, f Fault) (row Row, err error) {
-	row = Row{Fault: f.Name, Bound: f.Bound(c.opt.Lease)}
-	if err := c.WaitHealthy(ctx, 40*time.Second); err != nil {
-		return row, fmt.Errorf("before %q: %w", f.Name, err)
-	}
-	owner, err := c.Owner(ctx)
+	row = Row{Fault: f.Title(), Bound: c.bound(f.Effect)}
+	k, err := c.target(ctx, f, &row)
 	if err != nil {
-		return row, fmt.Errorf("before %q: %w", f.Name, err)
+		return row, fmt.Errorf("before %q: %w", f.Title(), err)
 	}
-	row.Owner, row.Injected = owner.Name, Now()
+	row.Injected = Now()
 	defer func() {
 		// A few periods ahead, so that the last answer before the fault is in the window.
 		v, jerr := c.Judge(row.Injected.Add(-4*DefaultPeriod), Now())
@@ -183,20 +254,70 @@ func (c *Cluster) RunFault(ctx context.Context, f Fault) (row Row, err error) {
 			row.After = v.Owners[n-1]
 		}
 	}()
-	if err := f.Inject(ctx, c, owner); err != nil {
-		return row, fmt.Errorf("inject %q on %s: %w", f.Name, owner.Name, err)
+	undo, err := f.Do(ctx, k)
+	if err != nil {
+		if undo != nil {
+			err = errors.Join(err, undo())
+		}
+		return row, fmt.Errorf("do %q to %s: %w", f.Title(), k.Node.Name, err)
 	}
 	if err := Sleep(ctx, f.Hold); err != nil {
 		return row, err
 	}
-	if f.Restore != nil {
+	if undo != nil {
 		row.Restored = Now()
-		if err := f.Restore(c, owner); err != nil {
-			return row, fmt.Errorf("undo %q on %s: %w", f.Name, owner.Name, err)
+		if err := undo(); err != nil {
+			return row, fmt.Errorf("undo %q at %s: %w", f.Title(), k.Node.Name, err)
 		}
 	}
-	if err := c.WaitHealthy(ctx, 40*time.Second); err != nil {
-		return row, fmt.Errorf("after %q: %w", f.Name, err)
+	if err := c.WaitHealthy(ctx, patience); err != nil {
+		return row, fmt.Errorf("after %q: %w", f.Title(), err)
+	}
+	if f.Check != nil {
+		if err := f.Check(ctx, k); err != nil {
+			return row, fmt.Errorf("check %q at %s: %w", f.Title(), k.Node.Name, err)
+		}
 	}
 	return row, nil
+}
+
+// target waits until the cluster is healthy and finds to whom the fault is done.
+func (c *Cluster) target(ctx context.Context, f Fault, row *Row) (*Case, error) {
+	if err := c.WaitHealthy(ctx, patience); err != nil {
+		return nil, err
+	}
+	owner, leader, err := c.agreed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	row.Owner, row.Leader = owner.Name, leader.Name
+	if f.At == Leader && owner == leader || f.At == OwnerLeader && owner != leader {
+		return nil, fmt.Errorf("it is done to the %v, and the owner is %s, the leader %s: arrange them first",
+			f.At, owner.Name, leader.Name)
+	}
+	node := owner
+	if f.At == Leader {
+		node = leader
+	}
+	row.Node = node.Name
+	peer := c.Other(owner)
+	if peer == leader {
+		peer = c.Other(leader)
+	}
+	if peer == owner { // of two nodes that are all
+		peer = leader
+	}
+	return c.NewCase(node, peer)
+}
+
+// lifetimeGrace is what `fence: lifetime` tells voters that it may be late by.
+const lifetimeGrace = 1500 * time.Millisecond
+
+// bound is the effect's bound in this cluster.
+func (c *Cluster) bound(e Effect) time.Duration {
+	if c.opt.Fence == "lifetime" && e == TakeOver {
+		// docs/lease.md, section 4: WorstFailover.
+		return (c.opt.Lease+lifetimeGrace)*101/100 + 600*time.Millisecond
+	}
+	return e.Bound(c.opt.Lease)
 }

@@ -89,11 +89,12 @@ func (l *Lab) AddHost(name string, n int) (*Host, error) {
 		Name: name, lab: l, ns: ns, port: "p" + name, drops: map[Direction]int{},
 		IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), IPv6: numbered6(0, n),
 	}
-	// From here on Close takes the host away, however far it came.
+	err = h.plug()
+	// From here on probes look at it, and Close takes it away, however far it came.
 	l.mu.Lock()
 	l.hosts = append(l.hosts, h)
 	l.mu.Unlock()
-	if err := h.plug(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("make host %s: %w", name, err)
 	}
 	return h, nil
@@ -265,38 +266,6 @@ func (h *Host) setPort(state string) error {
 		return fmt.Errorf("set the switch port of %s %s: %w", h.Name, state, err)
 	}
 	return nil
-}
-
-// Partition separates the given hosts from all others; among themselves they hear
-// each other. Unlike [Host.Cut] this lets an observer stand on the far side with the
-// host that was cut off.
-func (l *Lab) Partition(inside ...*Host) error {
-	in := map[string]bool{}
-	for _, h := range inside {
-		in[h.port] = true
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var script strings.Builder
-	for _, a := range l.hosts {
-		for _, b := range l.hosts {
-			pair := [2]string{a.port, b.port}
-			if in[a.port] == in[b.port] || l.blocked[pair] {
-				continue
-			}
-			l.blocked[pair] = true
-			fmt.Fprintf(&script, "add element bridge lab blocked { %q . %q }\n", a.port, b.port)
-		}
-	}
-	return l.nft(script.String())
-}
-
-// Heal ends every partition.
-func (l *Lab) Heal() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.blocked)
-	return l.nft("flush set bridge lab blocked\n")
 }
 
 // errClosed is what a lab that has been closed answers.

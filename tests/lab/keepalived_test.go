@@ -83,6 +83,7 @@ func (k *keepalivedPair) verdict(t *testing.T, row string, from Instant) (two, o
 // and a clean stop shows none. What a pulled cable does on its return is logged only.
 func TestJudge_seesKeepalivedSplitBrain(t *testing.T) {
 	t.Run("kill -9", func(t *testing.T) {
+		t.Parallel() // they wait most of the time
 		k := startPair(t, 100*time.Millisecond)
 		from := Now()
 		must(t, k.procs[0].Kill())
@@ -92,6 +93,7 @@ func TestJudge_seesKeepalivedSplitBrain(t *testing.T) {
 		}
 	})
 	t.Run("freeze", func(t *testing.T) {
+		t.Parallel() // they wait most of the time
 		k := startPair(t, 100*time.Millisecond)
 		from := Now()
 		must(t, k.procs[0].Freeze())
@@ -106,6 +108,7 @@ func TestJudge_seesKeepalivedSplitBrain(t *testing.T) {
 		}
 	})
 	t.Run("cut and mend", func(t *testing.T) {
+		t.Parallel() // they wait most of the time
 		k := startPair(t, time.Second)
 		// Until one of the two hears the other both own it: up to an advert interval, by
 		// chance now and then too short to see.
@@ -127,6 +130,7 @@ func TestJudge_seesKeepalivedSplitBrain(t *testing.T) {
 		t.Error("no two owners after mending, three times over")
 	})
 	t.Run("pull, clean stop", func(t *testing.T) {
+		t.Parallel() // they wait most of the time
 		k := startPair(t, 100*time.Millisecond)
 		from := Now()
 		must(t, k.hosts[0].Pull())

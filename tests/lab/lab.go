@@ -76,8 +76,10 @@ type Lab struct {
 	hosts   []*Host
 	procs   []*Process
 	closers []func()
+	ends    []func() error
 	closed  bool
-	blocked map[[2]string]bool // pairs of ports between which nothing passes
+	blocked map[[2]string]int // how many cuts lose the frames from one port to another
+	parted  [][2]string       // what Partition added to it
 }
 
 // New makes a lab with a bridge and no hosts. It fails when not root or when ip or
@@ -102,7 +104,7 @@ func New(opt Options) (*Lab, error) {
 	l := &Lab{
 		id:      fmt.Sprintf("%s-%d-%d", namePrefix, os.Getpid(), counter.Add(1)),
 		dir:     dir,
-		blocked: map[[2]string]bool{},
+		blocked: map[[2]string]int{},
 	}
 	br, err := newNetns(l.id + "-switch")
 	if err != nil {
@@ -165,6 +167,13 @@ func (l *Lab) onClose(f func()) {
 	l.closers = append(l.closers, f)
 }
 
+// onEnd has f run by Close after processes were ended.
+func (l *Lab) onEnd(f func() error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ends = append(l.ends, f)
+}
+
 // Close ends the lab's observers and processes and removes its namespaces. It may be
 // called again; then it does nothing. Files in Dir stay.
 func (l *Lab) Close() error {
@@ -174,7 +183,7 @@ func (l *Lab) Close() error {
 		return nil
 	}
 	l.closed = true
-	closers, procs, hosts := l.closers, l.procs, l.hosts
+	closers, procs, ends, hosts := l.closers, l.procs, l.ends, l.hosts
 	l.mu.Unlock()
 
 	for i := len(closers) - 1; i >= 0; i-- {
@@ -185,6 +194,9 @@ func (l *Lab) Close() error {
 		if err := p.Kill(); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	for _, f := range ends {
+		errs = append(errs, f())
 	}
 	for _, h := range hosts {
 		errs = append(errs, h.close())

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -164,6 +165,19 @@ func TestFaults_atPort(t *testing.T) {
 	must(t, l.Heal())
 	allAnswer("after healing")
 
+	must(t, l.Block(a, user))
+	must(t, l.Block(a, user))
+	silent(t, "user, to whom a's frames are lost", c4.Trace)
+	since = Now()
+	until(t, "judge is answered beside that", 5*time.Second, func() bool { return answering(p4.Trace, since) })
+	must(t, l.Unblock(a, user))
+	silent(t, "user, with one of two blocks undone", c4.Trace)
+	must(t, l.Unblock(a, user))
+	if err := l.Unblock(a, user); err == nil {
+		t.Error("what is not blocked was unblocked")
+	}
+	allAnswer("after unblocking")
+
 	for _, ans := range p4.Trace().Answers {
 		if ans.MAC != a.MAC || ans.Host != "a" || ans.Seq < 0 {
 			t.Fatalf("ARP answer %+v: want one of host a (%v) with its question", ans, a.MAC)
@@ -249,6 +263,41 @@ func TestJudge_seesHandOvers(t *testing.T) {
 	if got := Owners(tr.Answers, 0, Now()); len(got) < 50 {
 		t.Errorf("%d owners one after the other, want at least 50", len(got))
 	}
+}
+
+// TestStepWall steps the time of day of a process that tells it, ahead and back, while its
+// other clock and everybody else's go on as they were.
+func TestStepWall(t *testing.T) {
+	l := newLab(t)
+	self, err := os.Executable()
+	must(t, err)
+	p, err := addHost(t, l, "a", 1).Start(Command{Name: "time", Args: []string{self}, Env: []string{tellTime + "=1"}})
+	must(t, err)
+	told := func() (wall time.Time, monotonic Instant) {
+		lines := strings.Fields(output(t, p))
+		if len(lines) < 2 {
+			return wall, 0
+		}
+		unix, err1 := strconv.ParseInt(lines[len(lines)/2*2-2], 10, 64)
+		boot, err2 := strconv.ParseInt(lines[len(lines)/2*2-1], 10, 64)
+		must(t, errors.Join(err1, err2))
+		return time.Unix(unix, 0), Instant(boot)
+	}
+	for _, by := range []time.Duration{0, 40 * time.Hour, 10 * time.Hour, -50 * time.Hour} {
+		err := p.StepWall(by)
+		if errors.Is(err, ErrNoWallStep) {
+			t.Skip("SKIPPED: ", err)
+		}
+		must(t, err)
+		want := map[time.Duration]time.Duration{0: 0, 40 * time.Hour: 40 * time.Hour, 10 * time.Hour: 50 * time.Hour, -50 * time.Hour: 0}[by]
+		until(t, "the process is "+want.String()+" ahead", 5*time.Second, func() bool {
+			wall, boot := told()
+			ahead := time.Until(wall)
+			return ahead > want-time.Minute && ahead < want+time.Minute && Now().Sub(boot) < time.Minute
+		})
+	}
+	must(t, p.Kill())
+	must(t, p.StepWall(time.Hour))
 }
 
 func TestProcess(t *testing.T) {
@@ -347,7 +396,8 @@ func TestSweep(t *testing.T) {
 	swept, err := Sweep()
 	must(t, err)
 	if len(swept) != 1 || swept[0] != name {
-		t.Errorf("Sweep = %v, want %v", swept, name)
+		t.Errorf("Sweep = %v, want %v (is another lab being made on this machine?)", swept, name)
+		must(t, left.Process.Kill()) // it may have been swept by somebody before it was inside
 	}
 	if err := left.Wait(); err == nil {
 		t.Error("the left-over process ended by itself")

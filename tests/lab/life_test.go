@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ const fenceLate = 20 * time.Millisecond
 // TestKillInPrivateMountNamespace kills an owner whose mount namespace dies with it:
 // what it put into the kernel has to work on, and to be found again.
 func TestKillInPrivateMountNamespace(t *testing.T) {
+	t.Parallel()
 	const lease = 250 * time.Millisecond
 	c := formedCluster(t, ClusterOptions{IPv6: true, Lease: lease, OwnMounts: true})
 	owner := ownerOf(t, c)
@@ -40,32 +40,10 @@ func TestKillInPrivateMountNamespace(t *testing.T) {
 	onlyOwnerHolds(t, c)
 }
 
-// TestRestartOfOwner ends the owner and starts it again within its own lease.
-func TestRestartOfOwner(t *testing.T) {
-	c := formedCluster(t, ClusterOptions{IPv6: true})
-	again := func(_ *Cluster, n *Node) error { return n.Start() }
-	kill := func(_ context.Context, _ *Cluster, n *Node) error { return n.proc.Kill() }
-	for _, f := range []Fault{
-		{Name: "kill -9, start", Inject: kill, Restore: again},
-		{Name: "kill -9, 20 ms, start", Inject: kill, Hold: 20 * time.Millisecond, Restore: again},
-		{Name: "kill -9, 100 ms, start", Inject: kill, Hold: 100 * time.Millisecond, Restore: again},
-		{
-			Name: "SIGTERM, start", Planned: true, Restore: again,
-			Inject: func(_ context.Context, _ *Cluster, n *Node) error { return n.proc.Stop(10 * time.Second) },
-		},
-	} {
-		t.Run(strings.ReplaceAll(f.Name, " ", "_"), func(t *testing.T) {
-			if err := testFault(t, c, f); err != nil {
-				t.FailNow()
-			}
-			onlyOwnerHolds(t, c)
-		})
-	}
-}
-
 // TestReleaseByHand calls quorate release on the owner's host, as an operator or
 // systemd would, in each state that the daemon can be in.
 func TestReleaseByHand(t *testing.T) {
+	t.Parallel()
 	const lease = 250 * time.Millisecond
 	c := formedCluster(t, ClusterOptions{IPv6: true, Lease: lease})
 	release := func(t *testing.T, n *Node) (int, string) {
@@ -137,6 +115,7 @@ func TestReleaseByHand(t *testing.T) {
 
 // TestSecondSignal has the owner stop while nobody can take over, and loses patience.
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	const lease = time.Second
 	c := formedCluster(t, ClusterOptions{Lease: lease})
 	owner := ownerOf(t, c)
@@ -175,6 +154,7 @@ func TestSecondSignal(t *testing.T) {
 // TestLifetimeFence kills an owner that has no fence but the lifetime of its addresses.
 // Freezing it is left out: docs/safety.md says why that may show two owners.
 func TestLifetimeFence(t *testing.T) {
+	t.Parallel()
 	const (
 		lease = 3 * time.Second
 		grace = 1500 * time.Millisecond
@@ -203,8 +183,9 @@ func TestLifetimeFence(t *testing.T) {
 
 // TestShortLease is five nodes with about the shortest lease that can be written.
 func TestShortLease(t *testing.T) {
+	t.Parallel()
 	c := formedCluster(t, ClusterOptions{Nodes: 5, Lease: 60 * time.Millisecond})
-	if err := testFault(t, c, Faults()[0]); err != nil {
+	if _, err := testFault(t, c, Faults()[0]); err != nil {
 		t.FailNow()
 	}
 	onlyOwnerHolds(t, c)

@@ -10,6 +10,7 @@ import (
 // TestFormationWaits starts two of three nodes: they must not form anything, since the
 // third might be the memory of a cluster.
 func TestFormationWaits(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, ClusterOptions{})
 	late := c.Nodes[2]
 	for _, n := range c.Nodes[:2] {
@@ -36,6 +37,7 @@ func TestFormationWaits(t *testing.T) {
 
 // TestJoinAndWipe has a fourth node join, then a node lose its memory and come back.
 func TestJoinAndWipe(t *testing.T) {
+	t.Parallel()
 	c := formedCluster(t, ClusterOptions{})
 	id := status(t, c.Nodes[0]).ClusterID
 	inCluster := func(t *testing.T, nodes ...*Node) {
@@ -66,7 +68,7 @@ func TestJoinAndWipe(t *testing.T) {
 	c.Nodes = append(c.Nodes, fourth)
 	voter(t, fourth)
 	inCluster(t, c.Nodes...)
-	if err := testFault(t, c, Faults()[0]); err != nil {
+	if _, err := testFault(t, c, Faults()[0]); err != nil {
 		t.FailNow()
 	}
 

@@ -93,7 +93,7 @@ func Sweep() ([]string, error) {
 		return nil, fmt.Errorf("list network namespaces: %w", err)
 	}
 	var swept []string
-	var errs []error
+	errs := []error{sweepDisks()}
 	for _, e := range entries {
 		pid, ok := maker(e.Name())
 		if !ok || alive(pid) {

@@ -1,10 +1,12 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,6 +23,9 @@ type Node struct {
 
 	binary    string
 	ownMounts bool
+	nice      int
+	disk      *Disk        // nil unless asked for
+	memory    *MemoryGroup // nil unless asked for
 	proc      *Process
 }
 
@@ -30,7 +35,8 @@ func (n *Node) Start() error {
 		return fmt.Errorf("start %s: it runs already (pid %d)", n.Name, n.proc.Pid())
 	}
 	p, err := n.Host.Start(Command{
-		Name: "quorate", Args: []string{n.binary, "run", "--config", n.Config}, OwnMounts: n.ownMounts,
+		Name: "quorate", Args: []string{n.binary, "run", "--config", n.Config},
+		OwnMounts: n.ownMounts, Memory: n.memory, Nice: n.nice,
 	})
 	if err != nil {
 		return err
@@ -72,6 +78,37 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	}
 	if err := json.Unmarshal(out, &s); err != nil {
 		return s, fmt.Errorf("read the status of %s: %w; it was: %s", n.Name, err, out)
+	}
+	return s, nil
+}
+
+// Look asks the daemon the same without the command line, which costs a process each time.
+func (n *Node) Look(ctx context.Context) (Status, error) {
+	var s Status
+	if n.proc == nil || !n.proc.Running() {
+		return s, fmt.Errorf("%s does not run", n.Name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://quorate/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	var d net.Dialer
+	web := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", n.Socket) },
+	}}
+	answer, err := web.Do(req)
+	if err != nil {
+		return s, fmt.Errorf("ask %s: %w", n.Name, err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return s, fmt.Errorf("ask %s: %s", n.Name, answer.Status)
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
+		return s, fmt.Errorf("read the status of %s: %w", n.Name, err)
 	}
 	return s, nil
 }
@@ -126,15 +163,27 @@ func (s Status) Group() (StatusVIP, bool) {
 
 // quorate calls the command line and returns what it printed.
 func quorate(ctx context.Context, binary string, args ...string) ([]byte, error) {
+	return quorateIn(ctx, nil, binary, args...)
+}
+
+// quorateIn does it on a host; nil: outside all of them.
+func quorateIn(ctx context.Context, h *Host, binary string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, args...).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			out = append(out, exit.Stderr...)
-		}
-		return nil, fmt.Errorf("quorate %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	var out, problem bytes.Buffer
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Stdout, cmd.Stderr = &out, &problem
+	start := cmd.Start
+	if h != nil {
+		start = func() error { return h.Do(cmd.Start) }
 	}
-	return out, nil
+	err := start()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("quorate %s: %w: %s", strings.Join(args, " "), err,
+			strings.TrimSpace(out.String()+problem.String()))
+	}
+	return out.Bytes(), nil
 }

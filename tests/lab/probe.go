@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -110,6 +112,37 @@ func (p *Probe) Trace() Trace {
 	t.Answers = append([]Answer(nil), t.Answers...)
 	t.Announcements = append([]Announcement(nil), t.Announcements...)
 	return t
+}
+
+// TraceBetween returns the part of the trace in [from, to] without copying all of it.
+func (p *Probe) TraceBetween(from, to Instant) Trace {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.trace
+	t.Asked = nil
+	for n := p.asked.first(from); n < p.asked.len() && p.asked.at(n) <= to; n++ {
+		t.Asked = append(t.Asked, p.asked.at(n))
+	}
+	t.Answers = within(t.Answers, from, to)
+	t.Announcements = slices.DeleteFunc(slices.Clone(t.Announcements), func(a Announcement) bool { return a.At < from || a.At > to })
+	return t
+}
+
+// answersSlack is how far answers may be out of the order of their times of arrival.
+const answersSlack = time.Second
+
+// within returns the answers that arrived in [from, to] out of those in about that order.
+func within(answers []Answer, from, to Instant) (out []Answer) {
+	i, _ := slices.BinarySearchFunc(answers, from.Add(-answersSlack), func(a Answer, at Instant) int { return cmp.Compare(a.At, at) })
+	for _, a := range answers[i:] {
+		if a.At > to.Add(answersSlack) {
+			break
+		}
+		if from <= a.At && a.At <= to {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Err returns what went wrong in the probe itself, if anything: its trace is then

@@ -22,6 +22,9 @@ type Command struct {
 	// OwnMounts starts it through `ip netns exec`, that is in a mount namespace of
 	// its own with a fresh /sys, in which bpffs is not mounted.
 	OwnMounts bool
+	Nice      int // added to this process's
+	// Memory starts it in a memory group; nil: in this process's.
+	Memory *MemoryGroup
 }
 
 // A Process is a daemon under test with all its children. Its methods may be called
@@ -30,7 +33,6 @@ type Process struct {
 	Name string
 	Log  string // path of its output
 
-	host *Host
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // how it ended; read after done
@@ -43,32 +45,41 @@ func (h *Host) Start(c Command) (*Process, error) {
 		return nil, fmt.Errorf("start %s on %s: no program given", c.Name, h.Name)
 	}
 	args := c.Args
+	if c.Nice != 0 {
+		args = append([]string{"nice", "-n", strconv.Itoa(c.Nice)}, args...)
+	}
 	if c.OwnMounts {
 		args = append([]string{"ip", "netns", "exec", h.ns.name}, args...)
 	}
-	p := &Process{
-		Name: h.Name + "-" + c.Name, host: h, done: make(chan struct{}),
-		Log: filepath.Join(h.lab.dir, h.Name+"-"+c.Name+".log"),
+	if c.Memory != nil {
+		args = c.Memory.wrap(args)
 	}
+	c.Name, c.Args = h.Name+"-"+c.Name, args
+	return h.lab.start(h.ns, c)
+}
+
+// start starts the command as it stands in a namespace.
+func (l *Lab) start(ns *netns, c Command) (*Process, error) {
+	p := &Process{Name: c.Name, done: make(chan struct{}), Log: filepath.Join(l.dir, c.Name+".log")}
 	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open the log of %s: %w", p.Name, err)
 	}
 	defer func() { _ = log.Close() }()
-	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd = exec.Command(c.Args[0], c.Args[1:]...)
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 
-	h.lab.mu.Lock()
-	defer h.lab.mu.Unlock()
-	if h.lab.closed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		return nil, errClosed
 	}
-	if err := h.ns.do(p.cmd.Start); err != nil {
+	if err := ns.do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	h.lab.procs = append(h.lab.procs, p)
+	l.procs = append(l.procs, p)
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
