@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/election"
@@ -25,18 +27,20 @@ const (
 )
 
 // perform carries the effects out in order. A fence that cannot be written keeps
-// the group's later effects of this step from happening.
+// the group's later effects of this step from happening, and the core hears of it
+// before of anything else: it would go on by a deadline that the kernel does not have.
 func (a *Agent) perform(effects []core.Effect) {
-	var failed unfenced
+	failed := unfenced{}
+	defer func() {
+		for _, group := range slices.Sorted(maps.Keys(failed)) {
+			a.perform(a.core.Step(a.present(), core.FenceFailed{Group: group, Err: failed[group]}))
+		}
+	}()
 	for _, e := range effects {
 		switch e := e.(type) {
 		case core.SetFence:
 			if err := a.setFence(e); err != nil {
-				if failed == nil {
-					failed = unfenced{}
-				}
-				failed[e.Group] = true
-				a.Post(core.FenceFailed{Group: e.Group, Err: err})
+				failed[e.Group] = err
 			}
 		case core.Bind:
 			if !failed.has(e.Group) {
@@ -64,13 +68,13 @@ func (a *Agent) perform(effects []core.Effect) {
 	}
 }
 
-// unfenced are the groups whose fence could not be written in this step.
-type unfenced map[string]bool
+// unfenced are the groups whose fence could not be written in this step, and why.
+type unfenced map[string]error
 
 // has: what was to follow the fence does not follow.
 //
 //quorate:rule no-fence-no-address
-func (u unfenced) has(group string) bool { return u[group] }
+func (u unfenced) has(group string) bool { return u[group] != nil }
 
 func (a *Agent) performOther(e core.Effect) {
 	switch e := e.(type) {
