@@ -16,7 +16,7 @@ const (
 	edge          // does: sockets, disks, the kernel
 	inside        // puts decisions and deeds together
 	command       // wires
-	judge         // may import anything; nothing imports it
+	judge         // may import anything; only other judges import it
 )
 
 // String is the floor's name in messages.
@@ -41,7 +41,7 @@ var table = []place{
 	{path: "election", floor: pure, pure: true,
 		purpose: "leases (voter and holder), who is lost, who campaigns, and the arithmetic of time"},
 	{path: "vrrpcompat", floor: pure, pure: true,
-		purpose: "VRRP packets, checksums and timers as arithmetic"},
+		purpose: "VRRP packets and timers, the router state machine, the gate, and whom a host hears"},
 	{path: "vipctl", floor: pure, pure: true,
 		purpose: "have and want to operations, the announcement schedule, ARP and NA frames",
 		foreign: map[string]string{
@@ -83,10 +83,18 @@ var table = []place{
 		purpose: "this table, and the test that the sources agree with it"},
 	{path: "vipctl/internal/nstest", floor: judge,
 		purpose: "small networks of namespaces for tests under vipctl"},
+	{path: "tests/sim", floor: judge,
+		purpose: "clusters in virtual time on one seed: the real agent over a made-up network, log and kernel, under faults"},
+	{path: "tests/sim/raftmodel", floor: judge,
+		purpose: "an abstract Raft log: terms, votes, logs, configurations and snapshots, in the caller's order"},
+	{path: "tests/sim/bubble", floor: judge,
+		purpose: "whole nodes with the real Raft and gossip, on networks and kernels in memory, in virtual time"},
 	{path: "tests/lab", floor: judge,
 		purpose: "hosts as network namespaces, faults, and a probe outside as the judge"},
 	{path: "tests/demo", floor: judge,
 		purpose: "make demo: every fault once, a table and a picture"},
+	{path: "tests/soak", floor: judge,
+		purpose: "make soak: random faults for as long as asked, judged all the time"},
 }
 
 // standard is what a pure package may import of the standard library: what
