@@ -6,13 +6,17 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 30s
+DURATION    ?= 10m
+NODES       ?= 3
+LEASE       ?= 250ms
+NICE        ?= 0
 
 # What the tests call, as program:Debian package. gcc is for the race detector; quorate itself is built without cgo.
-NEEDS := ip:iproute2 nft:nftables keepalived:keepalived tcpdump:tcpdump arping:iputils-arping sysctl:procps git:git gcc:gcc
+NEEDS := ip:iproute2 nft:nftables keepalived:keepalived tcpdump:tcpdump arping:iputils-arping sysctl:procps git:git gcc:gcc mkfs.ext4:e2fsprogs
 
 export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: build test lint demo generate fuzz bench clean help root needs
+.PHONY: build test lint demo soak generate fuzz bench clean help root needs
 .NOTPARALLEL:
 
 build: ## bin/quorate, one static binary
@@ -22,7 +26,8 @@ build: ## bin/quorate, one static binary
 # behaviour in network namespaces, and would measure each other.
 test: root needs build lint ## everything, -race included; installs what it needs (root)
 	CGO_ENABLED=1 $(GO) build -race ./...
-	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 8m ./...
+	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 10m ./...
+	CGO_ENABLED=0 $(GO) test -run 'TestChaos$$' -seeds 6000 ./tests/sim
 
 lint: ## gofmt, go vet, staticcheck, go.mod
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted; run gofmt -w on:"; echo "$$out"; exit 1; fi
@@ -32,6 +37,10 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 
 demo: root build ## three nodes and a keepalived, every fault once, a table and out/demo.html (root)
 	$(GO) run ./tests/demo
+
+soak: root needs build ## random faults for DURATION (10m), STARVED for so long besides; SEED and FROM repeat one (root)
+	$(GO) run ./tests/soak -duration $(DURATION) -nodes $(NODES) -lease $(LEASE) -nice $(NICE) \
+		$(if $(STARVED),-starved $(STARVED)) $(if $(SEED),-seed $(SEED)) $(if $(FROM),-from $(FROM))
 
 generate: ## the BPF object from its C source (needs clang)
 	$(GO) generate ./...
