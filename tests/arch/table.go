@@ -93,6 +93,8 @@ var table = []place{
 		purpose: "hosts as network namespaces, faults, and a probe outside as the judge"},
 	{path: "tests/demo", floor: judge,
 		purpose: "make demo: every fault once, a table and a picture"},
+	{path: "tests/model", floor: judge,
+		purpose: "the lease as a model for Spin, searched whole, and with each rule taken out"},
 	{path: "tests/soak", floor: judge,
 		purpose: "make soak: random faults for as long as asked, judged all the time"},
 }

@@ -336,7 +336,7 @@ func (l *mutantLab) writeSeeds(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s %d\n", rule, seed))
 	}
 	slices.Sort(lines)
-	if err := os.WriteFile(seedsFile, []byte(strings.Join(lines, "")), 0o600); err != nil {
+	if err := os.WriteFile(seedsFile, []byte(strings.Join(lines, "")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
