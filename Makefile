@@ -27,7 +27,7 @@ build: ## bin/quorate, one static binary
 test: root needs build lint ## everything, -race included; installs what it needs (root)
 	CGO_ENABLED=1 $(GO) build -race ./...
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 10m ./...
-	CGO_ENABLED=0 $(GO) test -run 'TestChaos$$' -seeds 4000 ./tests/sim
+	CGO_ENABLED=0 $(GO) test ./tests/sim -run 'TestChaos$$' -seeds 4000
 
 lint: ## gofmt, go vet, staticcheck, go.mod
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted; run gofmt -w on:"; echo "$$out"; exit 1; fi

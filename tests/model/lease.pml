@@ -468,15 +468,21 @@ inline sort() {
 		swap(started[0], started[1]);
 #endif
 		swapPairs(VO(0, 0), VO(0, 1));
-#if VOTERS == 3
+#if VOTERS > 1
 		swapPairs(VO(1, 0), VO(1, 1));
-		swapPairs(VO(2, 0), VO(2, 1))
 #endif
+#if VOTERS > 2
+		swapPairs(VO(2, 0), VO(2, 1));
+#endif
+		skip
 	:: else
 	fi;
 #endif
-#if VOTERS == 3 && OWNERS == 2
-	orderVoters(0, 1); orderVoters(1, 2); orderVoters(0, 1);
+#if VOTERS > 1 && OWNERS == 2
+	orderVoters(0, 1);
+#if VOTERS > 2
+	orderVoters(1, 2); orderVoters(0, 1);
+#endif
 #endif
 	skip
 }

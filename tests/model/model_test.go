@@ -19,7 +19,7 @@ var (
 	freezes   = "FREEZE_BEFORE_WRITE"        // between computing a deadline and writing it
 	documents = "EPOCHS=3 DOCUMENTS"         // the address moves between groups
 	epochs    = "EPOCHS=3"                   // who is named is learned late
-	majority  = "VOTERS=2 PROMPT"
+	majority  = "VOTERS=3 PROMPT"
 	three     = "OWNERS=3"
 )
 
@@ -146,7 +146,7 @@ func search(t *testing.T, bounds string, rules ...string) string {
 		args = append(args, "-D"+d)
 	}
 	run(t, dir, "spin", append(args, model)...)
-	run(t, dir, "gcc", "-w", "-O1", "-DSAFETY", "-DNOREDUCE", "-DNOBOUNDCHECK", "-DMEMLIM=3000", "-o", "pan", "pan.c")
+	run(t, dir, "gcc", "-w", "-O2", "-DSAFETY", "-DNOREDUCE", "-DNOBOUNDCHECK", "-DMEMLIM=3000", "-o", "pan", "pan.c")
 	return run(t, dir, "./pan", "-n", "-m2000000", "-w22")
 }
 
