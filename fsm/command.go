@@ -15,6 +15,8 @@ type Command struct {
 	Assign  *Assign   `json:",omitempty"`
 	Replace *Replace  `json:",omitempty"`
 	Enrol   *Enrol    `json:",omitempty"`
+	Drain   *Drain    `json:",omitempty"`
+	Retire  *Retire   `json:",omitempty"`
 	Lead    *Lead     `json:",omitempty"`
 	At      time.Time `json:",omitzero"` // the proposer's wall clock; for the history only
 }
@@ -32,8 +34,8 @@ type Form struct {
 // leader needs no barrier before it acts.
 type Assign struct {
 	Group  string
-	Owner  InstanceID
-	Seen   uint64 // the group's epoch that the proposer decided on; 0: had none
+	Owner  InstanceID // zero: nobody, with ReasonAllFail only
+	Seen   uint64     // the group's epoch that the proposer decided on; 0: had none
 	Reason Reason
 }
 
@@ -41,11 +43,30 @@ type Assign struct {
 type Replace struct {
 	Seen     uint64
 	Document Document // its Revision is set on applying
+	By       string   // who asked, such as root@n1; for people only
 }
 
 // Enrol makes a node known by name, or changes its address. A name that another
-// instance has is refused.
+// instance has is refused, and so is an instance that was retired.
 type Enrol struct{ Node Node }
+
+// Drain keeps a node from owning groups, and with Drained false lets it again. What
+// it owns is moved by Place as soon as another can take it. Doing it twice is no error.
+type Drain struct {
+	Node    InstanceID
+	Drained bool
+	By      string // as in Replace
+}
+
+// Retire takes a node out of the cluster's books for good: its data directory cannot
+// come back, its name is free for another instance. What it owns stays in its name
+// until Place moves it. Doing it twice is no error.
+//
+// It does not take the node's vote: that is for the leader to do, in its own time.
+type Retire struct {
+	Node InstanceID
+	By   string // as in Replace
+}
 
 // Lead is the first command of every leader's term. Raft's own no-op entry does
 // not reach the state machine; this one does, and tells every voter that what the
@@ -68,7 +89,7 @@ func DecodeCommand(b []byte) (Command, error) {
 		return Command{}, fmt.Errorf("decode log entry: %w", err)
 	}
 	n := 0
-	for _, set := range []bool{c.Form != nil, c.Assign != nil, c.Replace != nil, c.Enrol != nil, c.Lead != nil} {
+	for _, set := range []bool{c.Form != nil, c.Assign != nil, c.Replace != nil, c.Enrol != nil, c.Drain != nil, c.Retire != nil, c.Lead != nil} {
 		if set {
 			n++
 		}
@@ -91,6 +112,9 @@ var (
 	ErrUnknown = errors.New("unknown group or node")
 	// ErrNameTaken means that another instance has the name.
 	ErrNameTaken = errors.New("another instance has this name")
+	// ErrRetired means that the instance was removed from the cluster and cannot come
+	// back as itself.
+	ErrRetired = errors.New("this instance was removed from the cluster")
 	// ErrBadDocument means a document that breaks a rule of its own.
 	ErrBadDocument = errors.New("bad document")
 )

@@ -195,7 +195,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 // FuzzDecodeCommand: an entry is refused, or has exactly one command that can be
 // written again and applied without a panic.
 func FuzzDecodeCommand(f *testing.F) {
-	for _, c := range []Command{assign("web", a, 3), {Lead: &Lead{a}}, {Enrol: &Enrol{node(a, "n1", Member)}}, {Replace: &Replace{1, doc(web)}}} {
+	for _, c := range []Command{assign("web", a, 3), {Lead: &Lead{a}}, {Enrol: &Enrol{node(a, "n1", Member)}}, {Replace: &Replace{Seen: 1, Document: doc(web)}}} {
 		data, err := c.Encode()
 		if err != nil {
 			f.Fatal(err)
@@ -279,5 +279,20 @@ func TestPlace(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Two nodes that are removed at once, each by the other's word: one stays.
+func TestRetireLeavesOne(t *testing.T) {
+	n1 := Node{ID: InstanceID{1}, Name: "n1", Role: Member, Address: netip.MustParseAddrPort("10.0.0.1:7950")}
+	n2 := Node{ID: InstanceID{2}, Name: "n2", Role: Member, Address: netip.MustParseAddrPort("10.0.0.2:7950")}
+	s := &State{Cluster: ClusterID{9}, Nodes: map[InstanceID]Node{n1.ID: n1, n2.ID: n2}}
+	s, err := s.Apply(5, 1, Command{Retire: &Retire{Node: n1.ID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.Apply(6, 1, Command{Retire: &Retire{Node: n2.ID}})
+	if !errors.Is(err, ErrStale) || len(next.Nodes) != 1 || len(next.Retired) != 1 {
+		t.Errorf("%v; nodes %v, removed %v", err, next.Nodes, next.Retired)
 	}
 }

@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
+	"time"
 )
 
 // HistoryLength is how many changes of owner the state remembers.
 const HistoryLength = 1024
+
+// RevisionsKept is how many documents the state remembers, the present one included.
+const RevisionsKept = 32
 
 // State is the replicated state at one log index. Treat a State that was handed
 // to you as read-only: Apply returns a new one and shares what did not change, so
@@ -19,9 +22,33 @@ type State struct {
 	Name        string // the cluster's name, for people
 	Index, Term uint64 // of the last command applied
 	Nodes       map[InstanceID]Node
+	// Drained are the nodes that are to own nothing; absent: not drained.
+	Drained map[InstanceID]bool `json:",omitempty"`
+	// Retired are the nodes that were removed, as they were last: those instances cannot
+	// come back. Where they listened is kept, for they are to be told.
+	Retired     map[InstanceID]Node `json:",omitempty"`
 	Document    Document
+	Revisions   []Revision            // oldest first, the present one last, at most RevisionsKept
 	Assignments map[string]Assignment // by group; absent: never had an owner
 	History     []Change              // oldest first, at most HistoryLength
+}
+
+// A Revision is one document that the cluster had.
+type Revision struct {
+	Revision uint64
+	At       time.Time // the proposing leader's wall clock; for people only
+	By       string    // who asked for it; empty: the document that the cluster was formed with
+	Document Document
+}
+
+// Revision returns the document of that revision, if the state still remembers it.
+func (s *State) Revision(n uint64) (Revision, bool) {
+	for _, r := range s.Revisions {
+		if r.Revision == n {
+			return r, true
+		}
+	}
+	return Revision{}, false
 }
 
 // Formed reports whether the cluster exists.
@@ -47,7 +74,7 @@ func (s *State) Apply(index, term uint64, c Command) (*State, error) {
 	switch {
 	case c.Lead != nil: // only Index and Term, see Lead
 	case c.Form != nil:
-		err = next.form(c.Form)
+		err = next.form(c)
 	case !s.Formed():
 		err = ErrNotFormed
 	case c.Assign != nil:
@@ -56,6 +83,10 @@ func (s *State) Apply(index, term uint64, c Command) (*State, error) {
 		err = next.replace(index, c)
 	case c.Enrol != nil:
 		err = next.enrol(c.Enrol.Node)
+	case c.Drain != nil:
+		err = next.drain(c.Drain)
+	case c.Retire != nil:
+		err = next.retire(c.Retire.Node)
 	}
 	if err != nil {
 		unchanged := *s
@@ -65,7 +96,8 @@ func (s *State) Apply(index, term uint64, c Command) (*State, error) {
 	return &next, nil
 }
 
-func (s *State) form(f *Form) error {
+func (s *State) form(c Command) error {
+	f := c.Form
 	if s.Formed() {
 		return ErrFormed
 	}
@@ -81,6 +113,7 @@ func (s *State) form(f *Form) error {
 	s.Cluster, s.Name = f.Cluster, f.Name
 	s.Document = f.Document
 	s.Document.Revision = 1
+	s.remember(c, "")
 	s.Assignments = map[string]Assignment{}
 	return nil
 }
@@ -90,7 +123,7 @@ func (s *State) assign(index uint64, c Command) error {
 	if _, ok := s.Document.Group(a.Group); !ok {
 		return fmt.Errorf("assign %q: %w", a.Group, ErrUnknown)
 	}
-	if _, ok := s.Nodes[a.Owner]; !ok {
+	if _, ok := s.Nodes[a.Owner]; !ok && (!a.Owner.IsZero() || a.Reason != ReasonAllFail) {
 		return fmt.Errorf("assign %q to %s: %w", a.Group, a.Owner.Short(), ErrUnknown)
 	}
 	if s.Assignments[a.Group].Epoch != a.Seen {
@@ -125,6 +158,7 @@ func (s *State) replace(index uint64, c Command) error {
 	doc.Revision = old.Revision + 1
 	doc.MaxHold = max(old.MaxHold, doc.MaxHold)
 	s.Document = doc
+	s.remember(c, c.Replace.By)
 	s.Assignments = cloned(s.Assignments)
 	for name := range s.Assignments {
 		if _, ok := doc.Group(name); !ok {
@@ -133,11 +167,17 @@ func (s *State) replace(index uint64, c Command) error {
 	}
 	for _, g := range doc.Groups {
 		was, had := old.Group(g.Name)
-		if a, ok := s.Assignments[g.Name]; ok && had && !SameReach(was, g) {
+		if a := s.Assignments[g.Name]; !a.Owner.IsZero() && had && !SameReach(was, g) {
 			s.setOwner(index, g.Name, a.Owner, ReasonDocument, c)
 		}
 	}
 	return nil
+}
+
+// remember keeps the present document among the revisions.
+func (s *State) remember(c Command, by string) {
+	kept := s.Revisions[max(0, len(s.Revisions)+1-RevisionsKept):]
+	s.Revisions = append(slices.Clone(kept), Revision{Revision: s.Document.Revision, At: c.At, By: by, Document: s.Document})
 }
 
 // SameReach reports whether two versions of a group answer for the same
@@ -156,45 +196,42 @@ func (s *State) enrol(n Node) error {
 	if other, ok := s.NodeByName(n.Name); ok && other.ID != n.ID {
 		return fmt.Errorf("enrol instance %s as %q: it belongs to instance %s: %w", n.ID.Short(), n.Name, other.ID.Short(), ErrNameTaken)
 	}
+	if was, ok := s.Retired[n.ID]; ok {
+		return fmt.Errorf("enrol instance %s as %q: it was node %q and has been removed; start it with an empty data_dir to join as a new one: %w",
+			n.ID.Short(), n.Name, was.Name, ErrRetired)
+	}
 	s.Nodes = cloned(s.Nodes)
 	s.Nodes[n.ID] = n
 	return nil
 }
 
-// Check reports the first rule that the document breaks, as an ErrBadDocument.
-func (d Document) Check() error {
-	if d.MaxHold <= 0 {
-		return fmt.Errorf("%w: the bound on leases is %s, want more than 0", ErrBadDocument, d.MaxHold)
+func (s *State) drain(d *Drain) error {
+	if _, ok := s.Nodes[d.Node]; !ok {
+		return fmt.Errorf("drain node %s: %w", d.Node.Short(), ErrUnknown)
 	}
-	names := map[string]bool{}
-	owner := map[netip.Addr]string{}
-	for _, g := range d.Groups {
-		if g.Name == "" || len(g.Name) > MaxGroupName || names[g.Name] {
-			return fmt.Errorf("%w: group name %q is empty, longer than %d bytes, or there twice", ErrBadDocument, g.Name, MaxGroupName)
-		}
-		names[g.Name] = true
-		if len(g.Addresses) == 0 {
-			return fmt.Errorf("%w: group %q has no address", ErrBadDocument, g.Name)
-		}
-		for _, p := range g.Addresses {
-			if other, ok := owner[p.Addr()]; ok {
-				return fmt.Errorf("%w: address %s is in group %q and in %q", ErrBadDocument, p.Addr(), other, g.Name)
-			}
-			owner[p.Addr()] = g.Name
-		}
-		if err := g.VRRP.check(g.Addrs()); err != nil {
-			return fmt.Errorf("%w: vrrp of group %q: %w", ErrBadDocument, g.Name, err)
-		}
-		if g.VMAC && g.VRRP.ID == 0 {
-			return fmt.Errorf("%w: group %q has a virtual MAC address and no VRRP id to make it of", ErrBadDocument, g.Name)
-		}
+	s.Drained = without(s.Drained, d.Node)
+	if d.Drained {
+		s.Drained = cloned(s.Drained)
+		s.Drained[d.Node] = true
 	}
 	return nil
 }
 
-// MaxGroupName is the longest name of a group, in bytes: it travels in every
-// lease datagram.
-const MaxGroupName = 63
+func (s *State) retire(id InstanceID) error {
+	n, ok := s.Nodes[id]
+	if _, done := s.Retired[id]; done {
+		return nil
+	}
+	if !ok {
+		return fmt.Errorf("remove node %s: %w", id.Short(), ErrUnknown)
+	}
+	if len(s.Nodes) == 1 { // two that remove each other at once
+		return fmt.Errorf("remove node %q: it is the last one by now: %w", n.Name, ErrStale)
+	}
+	s.Nodes, s.Drained, s.Retired = without(s.Nodes, id), without(s.Drained, id), cloned(s.Retired)
+	s.Retired[id] = n
+	return nil
+}
 
 // Encode returns the state as a snapshot.
 func (s *State) Encode() ([]byte, error) { return json.Marshal(s) }
@@ -213,4 +250,14 @@ func cloned[K comparable, V any](m map[K]V) map[K]V {
 		return map[K]V{}
 	}
 	return maps.Clone(m)
+}
+
+// without is the map without that key; nil if nothing is left, as a snapshot has it.
+func without[K comparable, V any](m map[K]V, key K) map[K]V {
+	out := cloned(m)
+	delete(out, key)
+	if len(out) == 0 {
+		return nil
+	}
+	return out
 }

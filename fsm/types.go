@@ -95,6 +95,8 @@ type Document struct {
 	// cannot lower it.
 	MaxHold time.Duration
 	Groups  []Group // in the order of the file; names are unique
+	Checks  []Check `json:",omitempty"` // in the order of the file; names are unique
+	Hooks   Hooks   // run for every group, after the group's own
 }
 
 // Group returns the group of that name.
@@ -121,12 +123,26 @@ type Group struct {
 	Name      string
 	Addresses []netip.Prefix // at least one; no address is in two groups
 	Interface string         // empty: each node takes the device whose network contains the address
-	Placement Placement
+	Placement Placement      // zero counts as leader
 	Announce  Announce
 	VRRP      VRRP
 	// VMAC has the addresses stand on a device with the virtual router's own hardware
 	// address (RFC 9568, section 7.3). It needs a VRRP id.
 	VMAC bool
+	// Priority is by node name, 0 to 254, for placement priority and checks with a weight.
+	// A node that it does not name has DefaultNodePriority; 0: never there, whatever the placement.
+	Priority map[string]uint8 `json:",omitempty"`
+	// Preempt is for placement priority and spread; placement leader does not ask for it.
+	Preempt  Preempt
+	Weight   int      // how much it counts for placement spread, 1 to 1000; zero counts as 1
+	Apart    []string `json:",omitempty"` // groups that are not to be on the same node, if there is another
+	Together []string `json:",omitempty"` // groups that are to be on the same node; they move as one
+
+	Checks          []string   `json:",omitempty"` // names of the document's checks
+	TrackInterfaces []Track    `json:",omitempty"`
+	WhenAllFail     AllFail    // zero counts as keep
+	OnQuorumLoss    QuorumLoss // zero counts as release
+	Hooks           Hooks
 }
 
 // Addrs returns the group's addresses without their prefix lengths.
@@ -142,14 +158,21 @@ func (g Group) Addrs() []netip.Addr {
 type Placement uint8
 
 const (
-	_               Placement = iota
-	PlacementLeader           // the Raft leader takes it; whoever has it keeps it
+	_                 Placement = iota
+	PlacementLeader             // the Raft leader takes it; whoever has it keeps it
+	PlacementPriority           // the fit node of the highest priority; who has it keeps it unless Preempt says otherwise
+	PlacementSpread             // the fit node with the least; whoever has it keeps it
 )
 
 // String is the policy's word in the configuration file.
 func (p Placement) String() string {
-	if p == PlacementLeader {
+	switch p {
+	case PlacementLeader:
 		return "leader"
+	case PlacementPriority:
+		return "priority"
+	case PlacementSpread:
+		return "spread"
 	}
 	return fmt.Sprintf("placement(%d)", uint8(p))
 }
@@ -162,7 +185,7 @@ type Announce struct {
 
 // An Assignment is who owns a group.
 type Assignment struct {
-	Owner InstanceID
+	Owner InstanceID // zero: nobody, because no node passes the group's checks
 	// Epoch is the Raft index of the entry that named the owner, or that changed
 	// the group's addresses under it: unique in the cluster, and only grows.
 	Epoch  uint64
@@ -180,11 +203,19 @@ const (
 	ReasonUnfit           // the owner said that it cannot hold the group (no carrier, a conflict)
 	ReasonMove            // an operator asked
 	ReasonShutdown        // the owner is about to stop
-	ReasonDocument        // the group's addresses or devices changed
+	ReasonDocument        // the group's addresses or devices changed, or the owner's priority is 0 now
 	ReasonGone            // the owner is no longer a member
+	ReasonCheck           // the owner fails a check of the group
+	ReasonDrain           // the owner is drained
+	ReasonPreempt         // a better node takes it
+	ReasonApart           // it was on one node with a group that it is to be apart from
+	ReasonTogether        // it is to be where another group is
+	ReasonAllFail         // no node passes the group's checks: nobody holds it
+	ReasonRestore         // a node passes the group's checks again
 )
 
-var reasonNames = [...]string{"", "first", "owner-lost", "not-open", "owner-unfit", "move", "shutdown", "document", "owner-gone"}
+var reasonNames = [...]string{"", "first", "owner-lost", "not-open", "owner-unfit", "move", "shutdown", "document", "owner-gone",
+	"check-failed", "drain", "preempt", "apart", "together", "all-fail", "restore"}
 
 // String is the reason as logs and JSON have it.
 func (r Reason) String() string {

@@ -1,19 +1,21 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 )
 
-// VRRP is how the group appears to VRRP speakers outside the cluster.
+// VRRP is how the group appears to VRRP speakers outside the cluster, and with
+// election: vrrp what this node is there.
 type VRRP struct {
 	ID      uint8 // virtual router id, 1 to 255; 0: no adverts, and the rest is without meaning
 	Version uint8 // 2 or 3. Addresses of IPv6 are advertised in version 3 only
 	// AlsoV2 sends each version 3 advert of IPv4 a second time as version 2, and
 	// listens to both (RFC 9568, section 8.4.2). It needs Version 3.
 	AlsoV2   bool
-	Priority uint8 // 1 to 254: 255 belongs to a router whose own address it is
+	Priority uint8 // 1 to 255
 	// Interval is how often the Active router speaks: 10 ms to 40.95 s in whole
 	// hundredths of a second, and with Version 2 1 s to 255 s in whole seconds.
 	Interval time.Duration
@@ -24,7 +26,8 @@ type VRRP struct {
 	Password string
 	// Unicast are the routers to speak to in place of the multicast group, at least
 	// one for each family of the group's addresses. Empty: multicast.
-	Unicast []Peer
+	Unicast   []Peer
+	Outranked Outranked
 }
 
 // MaxVRRPPassword is the longest password of a version 2 advert, in bytes.
@@ -68,6 +71,27 @@ func (c Checksum) String() string {
 	return fmt.Sprintf("checksum(%d)", uint8(c))
 }
 
+// Outranked is what the owner of a group does when a router outside the cluster
+// has the better claim.
+type Outranked uint8
+
+const (
+	_              Outranked = iota
+	OutrankedYield           // stay Backup until that router is gone
+	OutrankedHold            // keep the addresses, and raise an alarm: two answer
+)
+
+// String is the policy's word in the configuration file.
+func (o Outranked) String() string {
+	switch o {
+	case OutrankedYield:
+		return "yield"
+	case OutrankedHold:
+		return "hold"
+	}
+	return fmt.Sprintf("outranked(%d)", uint8(o))
+}
+
 // check reports the first rule that the VRRP section of a group with these
 // addresses breaks.
 func (v VRRP) check(addrs []netip.Addr) error {
@@ -79,10 +103,12 @@ func (v VRRP) check(addrs []netip.Addr) error {
 		return fmt.Errorf("version is %d, want 2 or 3", v.Version)
 	case v.AlsoV2 && v.Version != 3:
 		return fmt.Errorf("version 2 beside version %d, want it beside 3 only", v.Version)
-	case v.Priority == 0 || v.Priority == 255:
-		return fmt.Errorf("priority is %d, want 1 to 254", v.Priority)
+	case v.Priority == 0:
+		return errors.New("priority is 0, want 1 to 255")
 	case v.Checksum < ChecksumAuto || v.Checksum > ChecksumPlain:
 		return fmt.Errorf("unknown %v", v.Checksum)
+	case v.Outranked != OutrankedYield && v.Outranked != OutrankedHold:
+		return fmt.Errorf("unknown %v", v.Outranked)
 	case len(v.Password) > MaxVRRPPassword:
 		return fmt.Errorf("a password of %d bytes, want at most %d", len(v.Password), MaxVRRPPassword)
 	case v.Password != "" && v.Version != 2 && !v.AlsoV2:

@@ -12,7 +12,7 @@ func withVRRP(change func(*Group)) Document {
 	g := Group{
 		Name: "web", Placement: PlacementLeader,
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.200/24")},
-		VRRP:      VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: ChecksumAuto},
+		VRRP:      VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: ChecksumAuto, Outranked: OutrankedYield},
 	}
 	change(&g)
 	return Document{MaxHold: time.Second, Groups: []Group{g}}
@@ -41,9 +41,9 @@ func TestCheckVRRP(t *testing.T) {
 		"2 beside 2":           {func(g *Group) { g.VRRP.Version, g.VRRP.AlsoV2 = 2, true }, "beside version 2"},
 		"2 and IPv6":           {func(g *Group) { g.VRRP.Version = 2; g.Addresses = append(g.Addresses, v6) }, "IPv6 address 2001:db8::200"},
 		"priority 0":           {func(g *Group) { g.VRRP.Priority = 0 }, "priority is 0"},
-		"an owner's priority":  {func(g *Group) { g.VRRP.Priority = 255 }, "priority is 255"},
 		"no checksum":          {func(g *Group) { g.VRRP.Checksum = 0 }, "unknown checksum(0)"},
 		"another checksum":     {func(g *Group) { g.VRRP.Checksum = 4 }, "unknown checksum(4)"},
+		"no policy":            {func(g *Group) { g.VRRP.Outranked = 0 }, "unknown outranked(0)"},
 		"long password":        {func(g *Group) { g.VRRP.Version, g.VRRP.Password = 2, "nine bytes" }, "at most 8"},
 		"password in 3":        {func(g *Group) { g.VRRP.Password = "secret" }, "password with version 3"},
 		"between steps":        {func(g *Group) { g.VRRP.Interval = 1005 * time.Millisecond }, "interval is 1.005s"},
@@ -92,7 +92,7 @@ func TestSameReachOfVirtualMAC(t *testing.T) {
 func TestVRRPWords(t *testing.T) {
 	for got, want := range map[string]string{
 		ChecksumAuto.String(): "auto", ChecksumPseudoHeader.String(): "pseudo-header", ChecksumPlain.String(): "plain",
-		Checksum(9).String(): "checksum(9)",
+		Checksum(9).String(): "checksum(9)", OutrankedYield.String(): "yield", OutrankedHold.String(): "hold", Outranked(0).String(): "outranked(0)",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
