@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -13,14 +14,16 @@ import (
 // it, it still fits an Ethernet frame.
 const MaxDatagram = 1200
 
-// MaxVoters is the most voters that a cluster can have: an answer names them all.
-const MaxVoters = 32
+// MaxVoters is the most voters that a leader gives a cluster. Three of seven can be lost;
+// more would only make each commit and each lease wait for more answers. Further nodes
+// get the log without a vote, and one of them the vote of a voter that is removed.
+const MaxVoters = 7
 
 // Every datagram starts with the magic, the version of this format, its kind, the
 // cluster and the sender; numbers are big-endian, times are nanoseconds.
 const (
 	magic       = "qL"
-	wireVersion = 1
+	wireVersion = 2
 )
 
 const (
@@ -33,7 +36,7 @@ const (
 // Limits of the decoder: more than any real cluster has, and little enough that
 // no datagram makes it allocate much.
 const (
-	maxVoters = MaxVoters
+	maxVoters = 32
 	maxGroups = 512
 )
 
@@ -45,6 +48,8 @@ var ErrMalformed = errors.New("malformed lease datagram")
 // and carrying the same stamp.
 func AppendRenewal(out [][]byte, r Renewal) [][]byte {
 	head := appendSender(nil, kindRenewal, r.Sender)
+	parts := len(head)
+	head = append(head, 0, 0)
 	head = appendStamp(head, r.Stamp)
 	head = appendTimes(head, r.Lease, r.Grace)
 	head = binary.BigEndian.AppendUint64(head, r.Applied)
@@ -54,13 +59,20 @@ func AppendRenewal(out [][]byte, r Renewal) [][]byte {
 		head = append(head, h.Node[:]...)
 		head = appendTimes(head, h.Ago)
 	}
-	return appendSplit(out, head, len(r.Groups), func(b []byte, i int) []byte {
+	head = appendSources(head, r.Sources)
+	before := len(out)
+	out = appendSplit(out, head, len(r.Groups), func(b []byte, i int) []byte {
 		g := r.Groups[i]
 		b = appendName(b, g.Group)
 		b = binary.BigEndian.AppendUint64(b, g.Epoch)
 		b = append(b, byte(g.Phase), byte(g.Unfit))
+		b = binary.BigEndian.AppendUint16(b, uint16(g.Adjust))
 		return appendTimes(b, g.Since)
 	})
+	for i, d := range out[before:] {
+		d[parts], d[parts+1] = byte(i), byte(len(out)-before)
+	}
+	return out
 }
 
 // AppendAnswer appends the datagrams of an answer.
@@ -136,6 +148,17 @@ func appendTimes(b []byte, ds ...time.Duration) []byte {
 func appendName(b []byte, name string) []byte {
 	name = name[:min(len(name), fsm.MaxGroupName)]
 	return append(append(b, byte(len(name))), name...)
+}
+
+// appendSources writes addresses without their zones, each behind its length.
+func appendSources(b []byte, sources []netip.Addr) []byte {
+	sources = sources[:min(len(sources), MaxSources)]
+	b = append(b, byte(len(sources)))
+	for _, a := range sources {
+		raw := a.AsSlice()
+		b = append(append(b, byte(len(raw))), raw...)
+	}
+	return b
 }
 
 func appendSet(b []byte, s VoterSet) []byte {
@@ -215,6 +238,7 @@ func (d *decoder) take(n int) []byte {
 }
 
 func (d *decoder) byte() byte     { return d.take(1)[0] }
+func (d *decoder) uint16() uint16 { return binary.BigEndian.Uint16(d.take(2)) }
 func (d *decoder) uint64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
 func (d *decoder) id(p *[16]byte) { copy(p[:], d.take(16)) }
 
@@ -279,7 +303,7 @@ func (d *decoder) enum(largest byte, what string) byte {
 }
 
 func (d *decoder) groups() int {
-	n := int(binary.BigEndian.Uint16(d.take(2)))
+	n := int(d.uint16())
 	if n > maxGroups {
 		d.fail("too many groups")
 		return 0
@@ -288,7 +312,10 @@ func (d *decoder) groups() int {
 }
 
 func (d *decoder) renewal(s Sender) Renewal {
-	r := Renewal{Sender: s, Stamp: d.stamp(), Lease: d.duration(), Grace: d.duration(), Applied: d.uint64()}
+	r := Renewal{Sender: s, Part: d.byte(), Parts: d.byte(), Stamp: d.stamp(), Lease: d.duration(), Grace: d.duration(), Applied: d.uint64()}
+	if r.Part >= r.Parts {
+		d.fail("a part out of range")
+	}
 	flags := d.byte()
 	r.Health = Health{VoterReady: flags&1 != 0, Stopping: flags&2 != 0}
 	n := int(d.byte())
@@ -302,15 +329,35 @@ func (d *decoder) renewal(s Sender) Renewal {
 		h.Ago = d.duration()
 		r.Hears = append(r.Hears, h)
 	}
+	r.Sources = d.sources()
 	for range d.groups() {
 		r.Groups = append(r.Groups, GroupState{
 			Group: d.name(), Epoch: d.uint64(),
-			Phase: Phase(d.enum(byte(PhaseDark), "phase")),
-			Unfit: Unfit(d.enum(byte(UnfitClock), "reason")),
-			Since: d.duration(),
+			Phase:  Phase(d.enum(byte(PhaseYielded), "phase")),
+			Unfit:  Unfit(d.enum(byte(UnfitCheck), "reason")),
+			Adjust: int16(d.uint16()),
+			Since:  d.duration(),
 		})
 	}
 	return r
+}
+
+func (d *decoder) sources() []netip.Addr {
+	n := int(d.byte())
+	if n > MaxSources {
+		d.fail("too many sources")
+		return nil
+	}
+	var out []netip.Addr
+	for range n {
+		a, ok := netip.AddrFromSlice(d.take(int(d.byte())))
+		if !ok {
+			d.fail("a source that is no address")
+			return nil
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 func (d *decoder) answer(s Sender) Answer {
@@ -320,7 +367,7 @@ func (d *decoder) answer(s Sender) Answer {
 	for range d.groups() {
 		a.Groups = append(a.Groups, GroupAnswer{
 			Group: d.name(), Epoch: d.uint64(),
-			Verdict: Verdict(d.enum(byte(ClockOff), "verdict")),
+			Verdict: Verdict(d.enum(byte(Renewed), "verdict")),
 			Blocked: d.duration(),
 		})
 	}

@@ -3,6 +3,7 @@ package election
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -13,11 +14,12 @@ import (
 func someRenewal(groups int) Renewal {
 	r := Renewal{
 		Sender: Sender{fsm.ClusterID{9}, n1}, Stamp: Stamp{boot, 123456789}, Lease: lease, Grace: grace, Applied: 77,
-		Health: Health{VoterReady: true, Stopping: true},
-		Hears:  []Hearsay{{n0, time.Millisecond}, {n2, time.Hour}},
+		Health:  Health{VoterReady: true, Stopping: true},
+		Hears:   []Hearsay{{n0, time.Millisecond}, {n2, time.Hour}},
+		Sources: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fe80::1")},
 	}
 	for i := range groups {
-		r.Groups = append(r.Groups, GroupState{Group: fmt.Sprintf("group-%d", i), Epoch: uint64(i), Phase: PhaseOpen, Since: time.Second, Unfit: UnfitNoCarrier})
+		r.Groups = append(r.Groups, GroupState{Group: fmt.Sprintf("group-%d", i), Epoch: uint64(i), Phase: Phase(1 + i%5), Since: time.Second, Unfit: UnfitCheck, Adjust: int16(i - 200)})
 	}
 	return r
 }
@@ -41,6 +43,10 @@ func TestDatagramRoundTrip(t *testing.T) {
 		var got Renewal
 		for i, d := range AppendRenewal(nil, want) {
 			m := decode(t, d).(Renewal)
+			if parts := len(AppendRenewal(nil, want)); int(m.Part) != i || int(m.Parts) != parts {
+				t.Fatalf("datagram %d of %d says part %d of %d", i, parts, m.Part, m.Parts)
+			}
+			m.Part, m.Parts = 0, 0
 			if i == 0 {
 				got = m
 			} else {
@@ -119,17 +125,20 @@ func FuzzDecode(f *testing.F) {
 			return // what we send would be split
 		}
 		var again [][]byte
+		want := m
 		switch m := m.(type) {
 		case Renewal:
 			again = AppendRenewal(nil, m)
+			m.Part, m.Parts = 0, 1 // by itself
+			want = m
 		case Answer:
 			again = AppendAnswer(nil, m)
 		case Release:
 			again = AppendRelease(nil, m)
 		}
 		got, err := Decode(again[0])
-		if err != nil || !reflect.DeepEqual(got, m) {
-			t.Fatalf("sent again it reads %+v (%v), was %+v", got, err, m)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("sent again it reads %+v (%v), was %+v", got, err, want)
 		}
 	})
 }

@@ -211,13 +211,15 @@ func joinTo(self Hello, p Peer) Formation {
 		}
 		if n.Name == self.Node.Name {
 			return refuse("the name %q belongs to instance %s in the cluster of %s, and this data directory is instance %s; "+
-				"bring back the old data directory, or choose another `node` name",
-				n.Name, n.ID, describe(p), self.Node.ID)
+				"if that one is lost for good, `quorate remove %s` on a node of the cluster, and this one joins; "+
+				"else bring back the old data directory, or choose another `node` name",
+				n.Name, n.ID, describe(p), self.Node.ID, n.Name)
 		}
 		if n.Address == self.Node.Address {
 			return refuse("the address %s belongs to %q (instance %s) in the cluster of %s, and this data directory is instance %s; "+
-				"bring back the old data directory, or choose another `address`",
-				n.Address, n.Name, n.ID, describe(p), self.Node.ID)
+				"if that one is lost for good, `quorate remove %s` on a node of the cluster, and this one joins; "+
+				"else bring back the old data directory, or choose another `address`",
+				n.Address, n.Name, n.ID, describe(p), self.Node.ID, n.Name)
 		}
 	}
 	// Its own plan binds a node to nothing: it did not bootstrap, so nobody did.

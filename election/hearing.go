@@ -24,10 +24,11 @@ type Hearing struct {
 	lost    map[fsm.InstanceID]Instant
 }
 
-// A report is what one node last said it hears.
+// A report is what one node last said it hears, and the lease that it asks for.
 type report struct {
-	at  Instant
-	ago map[fsm.InstanceID]time.Duration
+	at    Instant
+	lease time.Duration
+	ago   map[fsm.InstanceID]time.Duration
 }
 
 // NewHearing returns the hearing of a process that starts now.
@@ -44,9 +45,9 @@ func NewHearing(self fsm.InstanceID, now Instant, lease, renew time.Duration) *H
 // Heard notes that a datagram of that node came.
 func (h *Hearing) Heard(now Instant, from fsm.InstanceID) { h.heard[from] = now }
 
-// Reported notes whom a node says it hears.
-func (h *Hearing) Reported(now Instant, from fsm.InstanceID, hears []Hearsay) {
-	r := report{at: now, ago: make(map[fsm.InstanceID]time.Duration, len(hears))}
+// Reported notes whom a node says it hears, and the lease that it states.
+func (h *Hearing) Reported(now Instant, from fsm.InstanceID, lease time.Duration, hears []Hearsay) {
+	r := report{at: now, lease: lease, ago: make(map[fsm.InstanceID]time.Duration, len(hears))}
 	for _, s := range hears {
 		r.ago[s.Node] = s.Ago
 	}
@@ -95,9 +96,21 @@ func (h *Hearing) MayJudge(now Instant) bool {
 	return now.Sub(h.steady) >= h.lease && now.Sub(h.ticked) <= 3*h.renew
 }
 
+// LeaseOf is after how long a silence of the node means something: the lease that it last
+// stated, and no less than this node's own. Who asks for longer leases speaks less often,
+// as during a rolling restart with another lease in the file, and nobody could take over
+// from it any sooner.
+func (h *Hearing) LeaseOf(id fsm.InstanceID) time.Duration { return max(h.lease, h.reports[id].lease) }
+
 // Silent reports whether this node has heard nothing of id for a lease.
 func (h *Hearing) Silent(now Instant, id fsm.InstanceID) bool {
 	return id != h.self && !h.hearsIt(now, h.self, id)
+}
+
+// HeardWithin reports whether this node has heard id within the last d.
+func (h *Hearing) HeardWithin(now Instant, id fsm.InstanceID, d time.Duration) bool {
+	at, ok := h.heard[id]
+	return ok && now.Sub(at) < d
 }
 
 // hearsIt reports whether voter hears id, as far as this node knows. A voter whose
@@ -108,11 +121,11 @@ func (h *Hearing) hearsIt(now Instant, voter, id fsm.InstanceID) bool {
 	}
 	if voter == h.self {
 		at, ok := h.heard[id]
-		return ok && now.Sub(at) < h.lease
+		return ok && now.Sub(at) < h.LeaseOf(id)
 	}
 	r, ok := h.reports[voter]
 	ago, said := r.ago[id]
-	return ok && said && now.Sub(r.at) < h.lease && ago < h.lease
+	return ok && said && now.Sub(r.at) < h.LeaseOf(voter) && ago < h.LeaseOf(id)
 }
 
 // Lost reports whether no majority of voters hears the node, or it says itself that
@@ -144,12 +157,12 @@ func (h *Hearing) audible(now Instant, id fsm.InstanceID, voters VoterSet) bool 
 // deaf reports whether the node's own, fresh word is that it hears no majority.
 func (h *Hearing) deaf(now Instant, id fsm.InstanceID, voters VoterSet) bool {
 	r, ok := h.reports[id]
-	if !ok || now.Sub(r.at) >= h.lease {
+	if !ok || now.Sub(r.at) >= h.LeaseOf(id) {
 		return false
 	}
 	n := 0
 	for _, v := range voters.Voters {
-		if ago, said := r.ago[v]; v == id || said && ago < h.lease {
+		if ago, said := r.ago[v]; v == id || said && ago < h.LeaseOf(v) {
 			n++
 		}
 	}
@@ -173,7 +186,7 @@ func (h *Hearing) Quorum(now Instant, voters VoterSet) bool {
 func (h *Hearing) Informed(now Instant, voters VoterSet) bool {
 	n := 0
 	for _, v := range voters.Voters {
-		if r, ok := h.reports[v]; v == h.self || ok && now.Sub(r.at) < h.lease {
+		if r, ok := h.reports[v]; v == h.self || ok && now.Sub(r.at) < h.LeaseOf(v) {
 			n++
 		}
 	}
@@ -191,7 +204,7 @@ func (h *Hearing) NextSilence(now Instant, voters VoterSet) (Instant, bool) {
 		if id == h.self || !ok {
 			continue
 		}
-		if s := at.Add(h.lease); s.After(now) && (!found || s < next) {
+		if s := at.Add(h.LeaseOf(id)); s.After(now) && (!found || s < next) {
 			next, found = s, true
 		}
 	}

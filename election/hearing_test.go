@@ -19,7 +19,7 @@ func listening(now Instant) *Hearing {
 	h.Tick(now)
 	for _, id := range []fsm.InstanceID{n1, n2} {
 		h.Heard(now, id)
-		h.Reported(now, id, []Hearsay{{n0, 0}, {n1, 0}, {n2, 0}})
+		h.Reported(now, id, lease, []Hearsay{{n0, 0}, {n1, 0}, {n2, 0}})
 	}
 	return h
 }
@@ -34,15 +34,15 @@ func TestLostNeedsAMajority(t *testing.T) {
 	h := listening(0)
 	now := Instant(lease)
 	h.Heard(now-msec, n2)
-	h.Reported(now-msec, n2, []Hearsay{{n1, 50 * time.Millisecond}, {n0, 0}})
-	h.Reported(now-msec, n1, []Hearsay{{n2, 0}})
+	h.Reported(now-msec, n2, lease, []Hearsay{{n1, 50 * time.Millisecond}, {n0, 0}})
+	h.Reported(now-msec, n1, lease, []Hearsay{{n2, 0}})
 	if !h.Silent(now, n1) {
 		t.Fatal("n1 is not silent after a lease")
 	}
 	if isLost(h, now, n1) {
 		t.Fatal("n1 is lost although n2 hears it")
 	}
-	h.Reported(now, n2, []Hearsay{{n1, lease}, {n0, 0}})
+	h.Reported(now, n2, lease, []Hearsay{{n1, lease}, {n0, 0}})
 	if !isLost(h, now, n1) {
 		t.Fatal("n1 is not lost although nobody hears it")
 	}
@@ -58,11 +58,11 @@ func TestDeafNodeIsLost(t *testing.T) {
 	if isLost(h, 0, n1) {
 		t.Fatal("n1 is lost at the start")
 	}
-	h.Reported(msec, n1, []Hearsay{{n0, lease}, {n2, lease}})
+	h.Reported(msec, n1, lease, []Hearsay{{n0, lease}, {n2, lease}})
 	if !isLost(h, msec, n1) {
 		t.Fatal("n1 is not lost although it hears nobody")
 	}
-	h.Reported(2*msec, n1, []Hearsay{{n0, lease}, {n2, 0}})
+	h.Reported(2*msec, n1, lease, []Hearsay{{n0, lease}, {n2, 0}})
 	if isLost(h, 2*msec, n1) {
 		t.Fatal("n1 is lost although it hears a majority, itself included")
 	}
@@ -146,7 +146,7 @@ func TestCampaignTurns(t *testing.T) {
 			}
 			if !quiet {
 				h.Heard(now, id)
-				h.Reported(now, id, []Hearsay{{n2, lease}, {n0, 0}, {n1, 0}, {n3, 0}, {n4, 0}})
+				h.Reported(now, id, lease, []Hearsay{{n2, lease}, {n0, 0}, {n1, 0}, {n3, 0}, {n4, 0}})
 			}
 		}
 		return h.CampaignAt(now, n2, set(1, 1, n0, n1, n2, n3, n4), 0)
@@ -172,7 +172,7 @@ func TestCampaignTurns(t *testing.T) {
 	h.Tick(now / 2)
 	h.Tick(now)
 	h.Heard(now, n2)
-	h.Reported(now, n2, []Hearsay{{n1, lease}})
+	h.Reported(now, n2, lease, []Hearsay{{n1, lease}})
 	if got, ok := h.CampaignAt(now, n1, trio, now); !ok || got != now.Add(3*CampaignStep+lease) {
 		t.Errorf("second campaign at %v %v", got, ok)
 	}
@@ -186,5 +186,37 @@ func TestNextSilence(t *testing.T) {
 	}
 	if at, ok := h.NextSilence(Instant(lease), trio); !ok || at != 20*msec+Instant(lease) {
 		t.Fatalf("next silence %v %v, want n2's", at, ok)
+	}
+}
+
+// Who asks for longer leases is silent for longer: by its own lease it is well, and that
+// is how all judge it, or a rolling restart with another lease in the file would move
+// its groups at each of its pauses.
+func TestJudgedByTheLongerLease(t *testing.T) {
+	h := NewHearing(n0, 0, lease, lease/3)
+	voters := VoterSet{Voters: []fsm.InstanceID{n0, n1, n2}}
+	tick := func(to Instant) {
+		for at := h.ticked; at < to; at = at.Add(lease / 3) {
+			h.Tick(at)
+		}
+	}
+	tick(Instant(10 * lease))
+	now := Instant(10 * lease)
+	for _, id := range []fsm.InstanceID{n1, n2} {
+		h.Heard(now, id)
+	}
+	h.Reported(now, n1, 4*lease, []Hearsay{{n0, 0}, {n2, 0}})
+	h.Reported(now, n2, lease, []Hearsay{{n0, 0}, {n1, 0}})
+	later := now.Add(2 * lease)
+	h.Heard(later, n2)
+	h.Reported(later, n2, lease, []Hearsay{{n0, 0}, {n1, 2 * lease}})
+	if _, lost := h.Lost(later, n1, voters); lost || h.Silent(later, n1) {
+		t.Error("lost after half of the lease that it states")
+	}
+	end := now.Add(4 * lease)
+	h.Heard(end, n2)
+	h.Reported(end, n2, lease, []Hearsay{{n0, 0}, {n1, 4 * lease}})
+	if _, lost := h.Lost(end, n1, voters); !lost {
+		t.Error("not lost after the whole lease that it states")
 	}
 }

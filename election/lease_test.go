@@ -95,7 +95,7 @@ func TestNoteBlocksTheNextOwner(t *testing.T) {
 func TestVoterConfirmsOnlyWhatItApplied(t *testing.T) {
 	v := newVoter(n0)
 	wantVote(t, vote(t, v, 10*msec, state(n1, 4), ask(n2, 9*msec, 4)), Stale, 0)
-	wantVote(t, vote(t, v, 11*msec, state(n1, 4), ask(n1, 9*msec, 3)), Stale, 0)
+	wantVote(t, vote(t, v, 11*msec, state(n1, 4), ask(n1, 9*msec, 3)), Renewed, 0)
 	wantVote(t, vote(t, v, 12*msec, state(n1, 4), ask(n2, 10*msec, 5)), Behind, 0)
 	// It answers again as soon as it has applied the epoch.
 	v.Applied(state(n2, 5))
@@ -466,6 +466,32 @@ func TestWithDriftRoundsUp(t *testing.T) {
 	for _, tt := range []struct{ d, want time.Duration }{{0, 0}, {1, 2}, {100, 101}, {101, 103}, {250 * time.Millisecond, 252500 * time.Microsecond}} {
 		if got := WithDrift(tt.d); got != tt.want {
 			t.Errorf("WithDrift(%d) = %d, want %d", tt.d, got, tt.want)
+		}
+	}
+}
+
+// One late datagram of an earlier boot is an alarm of its own length and no longer, and
+// two machines that speak in turn are under alarm all the time.
+func TestCloneAlarmEnds(t *testing.T) {
+	a, b := BootID{1}, BootID{2}
+	var c incarnations
+	now := Instant(0)
+	for _, boot := range []BootID{b, a} { // a is late, and new to this voter
+		c.cloned(now, boot)
+	}
+	last := now
+	for end := now.Add(3 * cloneAlarm); now.Before(end); now = now.Add(cloneAlarm / 20) {
+		if c.cloned(now, b) {
+			last = now
+		}
+	}
+	if last.Sub(0) > cloneAlarm {
+		t.Errorf("under alarm for %v after one late datagram, want %v at most", last.Sub(0), cloneAlarm)
+	}
+	for i := range 100 {
+		now = now.Add(cloneAlarm / 20)
+		if alarm := c.cloned(now, [2]BootID{a, b}[i%2]); !alarm && i > 1 {
+			t.Fatalf("turn %d: two machines speak in turn, and there is no alarm", i)
 		}
 	}
 }

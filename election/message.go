@@ -2,6 +2,7 @@ package election
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -18,15 +19,24 @@ type Sender struct {
 // long one is split; its parts carry the same stamp.
 type Renewal struct {
 	Sender
-	Stamp Stamp         // read before the first part was sent
-	Lease time.Duration // asked for
-	Grace time.Duration // what the fence may run on after the lease
+	// Part of Parts, from 0: what a long one says of all groups is known when all have
+	// come. Both are set by AppendRenewal.
+	Part, Parts uint8
+	Stamp       Stamp         // read before the first part was sent
+	Lease       time.Duration // asked for
+	Grace       time.Duration // what the fence may run on after the lease
 	// Applied is the log index up to which the sender has applied.
 	Applied uint64
 	Health  Health
 	Hears   []Hearsay
+	// Sources are where the sender's VRRP adverts come from, at most MaxSources: what
+	// comes from there is said by a node of the cluster.
+	Sources []netip.Addr
 	Groups  []GroupState
 }
+
+// MaxSources is how many addresses of its adverts a node can name.
+const MaxSources = 16
 
 // Health is how a node sees itself.
 type Health struct {
@@ -45,13 +55,16 @@ type Phase uint8
 
 const (
 	_            Phase = iota
-	PhaseIdle          // not asked for; sent only to say that it cannot be held
+	PhaseIdle          // not asked for; sent only to say Unfit or Adjust
 	PhaseWaiting       // asked for, not open
 	PhaseOpen          // held: the fence is open
 	// PhaseDark is about another node's group: its owner, whom the sender hears, has
 	// not opened it for so long. A leader that does not hear that owner itself would
 	// otherwise not know.
 	PhaseDark
+	// PhaseYielded is asked for and granted, and not open because of a router outside
+	// the cluster. Another owner would find the same, so it is no reason to name one.
+	PhaseYielded
 )
 
 // String names the phase.
@@ -65,24 +78,30 @@ func (p Phase) String() string {
 		return "open"
 	case PhaseDark:
 		return "dark"
+	case PhaseYielded:
+		return "yielded"
 	}
 	return fmt.Sprintf("phase(%d)", uint8(p))
 }
 
-// A GroupState is what a renewal says of one group. With PhaseWaiting and
-// PhaseOpen it asks for a confirmation of Epoch.
+// A GroupState is what a renewal says of one group. With PhaseWaiting, PhaseOpen and
+// PhaseYielded it asks for a confirmation of Epoch.
 type GroupState struct {
 	Group string
 	Epoch uint64
 	Phase Phase
-	Since time.Duration // how long it has been in that phase
+	Since time.Duration // how long it has been in that phase; open: zero while some of its addresses are still to come
 	Unfit Unfit         // zero: can hold it
+	// Adjust is what the sender's checks and tracked devices add to its priority.
+	Adjust int16
 }
 
 // Asks reports whether the sender wants the group confirmed.
-func (g GroupState) Asks() bool { return g.Phase == PhaseWaiting || g.Phase == PhaseOpen }
+func (g GroupState) Asks() bool {
+	return g.Phase == PhaseWaiting || g.Phase == PhaseOpen || g.Phase == PhaseYielded
+}
 
-// An Unfit says why a node cannot hold a group now. Zero: it can.
+// An Unfit says why a node cannot hold a group now, or should not. Zero: it can.
 type Unfit uint8
 
 const (
@@ -93,9 +112,10 @@ const (
 	UnfitReleased        // an operator released it by hand
 	UnfitKernel          // the kernel refused the address or the fence
 	UnfitClock           // the clock is being slewed, or nobody can say
+	UnfitCheck           // a check or a tracked device fails: the owner serves on until another is named
 )
 
-var unfitNames = [...]string{"", "no-device", "no-carrier", "address-conflict", "released-by-hand", "kernel-refused", "clock-slewed"}
+var unfitNames = [...]string{"", "no-device", "no-carrier", "address-conflict", "released-by-hand", "kernel-refused", "clock-slewed", "check-failed"}
 
 // String is the reason as logs and JSON have it; empty for zero.
 func (u Unfit) String() string {
@@ -137,9 +157,10 @@ const (
 	Repeated          // the stamp is not newer than one that it knows, or than a release
 	Cloned            // the instance id was heard from two boots in turn
 	ClockOff          // its clock is being slewed
+	Renewed           // it applied a newer epoch, by which the asker owns the group as before
 )
 
-var verdictNames = [...]string{"", "confirmed", "stale", "behind", "not-ready", "too-long", "repeated", "cloned", "clock-off"}
+var verdictNames = [...]string{"", "confirmed", "stale", "behind", "not-ready", "too-long", "repeated", "cloned", "clock-off", "renewed"}
 
 // String is the verdict as logs and JSON have it.
 func (v Verdict) String() string {

@@ -83,6 +83,10 @@ func (v *Voter) Applied(st *fsm.State) {
 	v.highest = max(v.highest, st.Index)
 }
 
+// Caught reports whether rule (a) is met: what an earlier life of the node had applied,
+// this one has too.
+func (v *Voter) Caught() bool { return v.caught }
+
 // replayed is rule (a): what the node had applied before its process started, it
 // has applied again.
 //
@@ -176,6 +180,8 @@ func (v *Voter) verdict(p Poll, r Renewal, g GroupState, cloned bool) Verdict {
 		return NotReady
 	case v.steppedBack(p.State), notApplied(a, g):
 		return Behind
+	case superseded(a, g, r.From) && a.Owner == r.From:
+		return Renewed
 	case superseded(a, g, r.From):
 		return Stale
 	}
@@ -397,7 +403,10 @@ func (c *incarnations) cloned(now Instant, boot BootID) bool {
 		c.current = boot
 	case boot == c.current:
 	case slices.Contains(c.earlier, boot):
-		c.until = now.Add(cloneAlarm)
+		// It is the present one from here on: two machines alarm at each turn, and a single
+		// late datagram of an earlier boot costs no more than one alarm.
+		c.earlier = append(slices.DeleteFunc(c.earlier, func(b BootID) bool { return b == boot }), c.current)
+		c.current, c.until = boot, now.Add(cloneAlarm)
 	default:
 		c.earlier = append(c.earlier[max(0, len(c.earlier)+1-maxIncarnations):], c.current)
 		c.current = boot

@@ -24,6 +24,7 @@ const (
 	campaignTimeout = time.Second
 	proposeTimeout  = 10 * time.Second // a commit on a busy disk took up to 0.3 s
 	joinTimeout     = 10 * time.Second
+	validateTimeout = 3 * time.Second
 )
 
 // A Peer is whom to call.
@@ -94,6 +95,14 @@ func (c *Client) Campaign(ctx context.Context, to Peer) error {
 // Join asks the leader to add a node.
 func (c *Client) Join(ctx context.Context, to Peer, node fsm.Node) error {
 	return c.call(ctx, to, pathJoin, joinTimeout, node, &struct{}{})
+}
+
+// Validate asks a node what it has against a document. A node of a version that does
+// not know a part of it answers with a *RemoteError.
+func (c *Client) Validate(ctx context.Context, to Peer, d fsm.Document) (Validation, error) {
+	var reply Validation
+	err := c.call(ctx, to, pathValidate, validateTimeout, d, &reply)
+	return reply, err
 }
 
 func (c *Client) call(ctx context.Context, to Peer, path string, timeout time.Duration, in, out any) error {

@@ -35,6 +35,15 @@ type Handlers interface {
 	Campaign(ctx context.Context, from fsm.InstanceID) error
 	// Join asks the leader to add a node.
 	Join(ctx context.Context, from fsm.InstanceID, node fsm.Node) error
+	// Validate asks whether this node could do its part of a document that somebody
+	// wants to apply, on its own devices and with its own files.
+	Validate(ctx context.Context, from fsm.InstanceID, d fsm.Document) (Validation, error)
+}
+
+// A Validation is what one node has against a document. Each is one line for people.
+type Validation struct {
+	Errors   []string `json:"errors,omitempty"`   // the document must not be applied
+	Warnings []string `json:"warnings,omitempty"` // allowed, and probably not meant
 }
 
 // maxBody bounds requests and answers. A document of a thousand groups has some
@@ -48,6 +57,7 @@ const (
 	pathPropose  = "/peer/1/propose"
 	pathCampaign = "/peer/1/campaign"
 	pathJoin     = "/peer/1/join"
+	pathValidate = "/peer/1/validate"
 )
 
 // Headers of every request: the caller's identity, and the instance it means to call.
@@ -80,6 +90,7 @@ var errorCodes = []struct {
 	{fsm.ErrStale, "stale", http.StatusConflict},
 	{fsm.ErrUnknown, "unknown", http.StatusNotFound},
 	{fsm.ErrNameTaken, "name-taken", http.StatusConflict},
+	{fsm.ErrRetired, "retired", http.StatusConflict},
 	{fsm.ErrFormed, "formed", http.StatusConflict},
 	{fsm.ErrNotFormed, "not-formed", http.StatusConflict},
 	{fsm.ErrBadDocument, "bad-document", http.StatusUnprocessableEntity},

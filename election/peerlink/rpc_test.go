@@ -31,6 +31,8 @@ type fakeNode struct {
 	joined   fsm.Node
 	entered  chan struct{}
 	campaign int
+	document fsm.Document
+	verdict  Validation
 	ended    int // calls of Campaign that returned
 }
 
@@ -66,6 +68,11 @@ func (f *fakeNode) Campaign(ctx context.Context, from fsm.InstanceID) error {
 func (f *fakeNode) Join(_ context.Context, from fsm.InstanceID, node fsm.Node) error {
 	f.from, f.joined = from, node
 	return f.err
+}
+
+func (f *fakeNode) Validate(_ context.Context, from fsm.InstanceID, d fsm.Document) (Validation, error) {
+	f.from, f.document = from, d
+	return f.verdict, f.err
 }
 
 func pair(t *testing.T, h Handlers) (caller, callee *node) {
@@ -105,6 +112,10 @@ func TestCallsCarryEverything(t *testing.T) {
 	}
 	if err := c.Join(t.Context(), b.peer(), node); err != nil || f.joined != node {
 		t.Errorf("join: %v; callee saw %+v", err, f.joined)
+	}
+	f.verdict = Validation{Errors: []string{"vips.web.interface: no such device"}, Warnings: []string{"b"}}
+	if v, err := c.Validate(t.Context(), b.peer(), p.Document); err != nil || !reflect.DeepEqual(v, f.verdict) || !reflect.DeepEqual(f.document, p.Document) {
+		t.Errorf("validate: %+v, %v; callee saw %+v", v, err, f.document)
 	}
 	if want := (fsm.InstanceID{15: 1}); f.from != want {
 		t.Errorf("caller = %s", f.from)

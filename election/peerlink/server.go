@@ -102,6 +102,9 @@ func (l *Link) rpcHandler(h Handlers) http.Handler {
 	handle(mux, pathJoin, func(ctx context.Context, from fsm.InstanceID, in fsm.Node) (struct{}, error) {
 		return struct{}{}, h.Join(ctx, from, in)
 	})
+	handle(mux, pathValidate, func(ctx context.Context, from fsm.InstanceID, in fsm.Document) (Validation, error) {
+		return h.Validate(ctx, from, in)
+	})
 	handle(mux, pathPropose, func(ctx context.Context, from fsm.InstanceID, in json.RawMessage) (Proposed, error) {
 		var strict fsm.Command // a field that this version ignored would be lost to the log of all
 		if err := decodeStrict(in, &strict); err != nil {

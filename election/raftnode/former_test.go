@@ -128,6 +128,7 @@ func inVillage(t *testing.T, n int, f func(*testing.T, *village, []*DataDir)) {
 			for _, stop := range v.stops {
 				stop()
 			}
+			time.Sleep(time.Minute) // what is still on its way gives up
 		}()
 		f(t, v, dirs)
 	})

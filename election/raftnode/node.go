@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -315,7 +316,13 @@ func (n *Node) InstanceAt(addr raft.ServerAddress) (fsm.InstanceID, bool) {
 // node that gave its pledge, and has no state yet, listens to the nodes of that
 // cluster only: an instance that lost its memory or comes from elsewhere must not
 // get its vote, which a node without state gives to anyone.
+//
+// Nor does a node listen to an instance that was removed, once the configuration has
+// forgotten it: it goes on calling as long as it runs.
 func (n *Node) AcceptsFrom(id fsm.InstanceID) bool {
+	if _, retired := n.State().Retired[id]; retired && !n.inConfiguration(id) {
+		return false
+	}
 	pledge := n.pledge()
 	if n.HasState() || pledge.IsZero() {
 		return true
@@ -326,6 +333,10 @@ func (n *Node) AcceptsFrom(id fsm.InstanceID) bool {
 		}
 	}
 	return false
+}
+
+func (n *Node) inConfiguration(id fsm.InstanceID) bool {
+	return slices.ContainsFunc(n.servers(), func(s raft.Server) bool { return s.ID == raft.ServerID(id.String()) })
 }
 
 func (n *Node) pledge() election.Pledge {

@@ -156,7 +156,7 @@ func TestNonvoterThenVoter(t *testing.T) {
 		l.form()
 		l.hosts = all
 		h, late := all[0], l.start(2)
-		if err := h.AddVoter(t.Context(), late.self); !errors.Is(err, ErrNotNonvoter) {
+		if err := h.AddVoter(t.Context(), late.self, h.VoterLog().Last); !errors.Is(err, ErrNotNonvoter) {
 			t.Fatalf("a vote for one that has not caught up: %v, want ErrNotNonvoter", err)
 		}
 		for range 2 { // may be repeated
@@ -172,7 +172,7 @@ func TestNonvoterThenVoter(t *testing.T) {
 			t.Errorf("with a non-voter the voter log is %+v", got)
 		}
 		for range 2 {
-			if err := h.AddVoter(t.Context(), late.self); err != nil {
+			if err := h.AddVoter(t.Context(), late.self, h.VoterLog().Last); err != nil {
 				t.Fatal(err)
 			}
 		}

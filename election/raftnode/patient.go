@@ -28,14 +28,14 @@ type patient struct {
 }
 
 // AppendEntries sends until the follower answers, is no longer a server of the
-// cluster, or this node no longer leads in the request's term. To send the same
+// cluster at that address, or this node no longer leads in the request's term. To send the same
 // entries again is harmless.
 func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	beat := isHeartbeat(args)
 	args.LeaderCommitIndex = shownCommit(args)
 	for {
 		err := p.voteTransport.AppendEntries(id, to, args, resp)
-		if err == nil || beat || !p.leads(args.Term) || !p.knows(id) {
+		if err == nil || beat || !p.leads(args.Term) || !p.knows(id, to) {
 			return err
 		}
 		retry := time.NewTimer(retryInterval)
@@ -70,8 +70,9 @@ func (p patient) leads(term uint64) bool {
 	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
-func (p patient) knows(id raft.ServerID) bool {
-	return slices.ContainsFunc(p.n.servers(), func(s raft.Server) bool { return s.ID == id })
+// knows reports whether the server is still one of the cluster's, and at that address.
+func (p patient) knows(id raft.ServerID, at raft.ServerAddress) bool {
+	return slices.ContainsFunc(p.n.servers(), func(s raft.Server) bool { return s.ID == id && s.Address == at })
 }
 
 // isHeartbeat recognises a heartbeat as the library's own transport does.

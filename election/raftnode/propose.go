@@ -12,7 +12,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
-// Errors of Propose, Campaign, AddNonvoter, AddVoter and Bootstrap.
+// Errors of Propose, Campaign, AddNonvoter, AddVoter, RemoveServer and Bootstrap.
 var (
 	// ErrNotLeader means that this node does not lead; nothing was proposed.
 	ErrNotLeader = errors.New("this node is not the Raft leader")
@@ -28,6 +28,13 @@ var (
 	// ErrNotNonvoter means that a node was to become a voter without having caught
 	// up as a non-voter first.
 	ErrNotNonvoter = errors.New("the node is not a non-voter of the cluster")
+	// ErrVotersChanged means that a change of voters was judged by a set that is not the
+	// last one any more. Nothing was changed.
+	ErrVotersChanged = errors.New("the voters have changed since this was decided")
+	// ErrLastVoter means that nobody would have a vote any more.
+	ErrLastVoter = errors.New("it is the cluster's last voter")
+	// ErrLeads means that the leader cannot be removed while it leads.
+	ErrLeads = errors.New("it is the Raft leader")
 )
 
 // enqueueWait bounds how long an entry waits for the library's loop.
@@ -129,8 +136,9 @@ func (n *Node) Campaign(ctx context.Context) error {
 }
 
 // AddNonvoter has a node get the log without a vote, so that it can catch up. Only
-// the leader can. It does not change the set of voters, unless the node has a vote:
-// then nothing changes.
+// the leader can. A server that is there already, with or without a vote, keeps what it
+// has, and gets the node's address in the place of its old one. The set of voters is the
+// same afterwards.
 func (n *Node) AddNonvoter(ctx context.Context, node fsm.Node) error {
 	r, err := n.leading()
 	if err != nil {
@@ -146,13 +154,18 @@ func (n *Node) AddNonvoter(ctx context.Context, node fsm.Node) error {
 }
 
 // AddVoter gives a non-voter its vote. Only the leader can, and only when the
-// caller knows that the node has caught up and that the last change of voters is
-// long enough ago (lease.md, V6). It fails with ErrNotNonvoter for a node that
-// AddNonvoter has not added.
-func (n *Node) AddVoter(ctx context.Context, node fsm.Node) error {
+// caller knows that the node has caught up and that the last change of voters, which
+// made the set over, is long enough ago (lease.md, V6). When that is no longer the last
+// set it fails with ErrVotersChanged, however late the call comes to be made. It fails
+// with ErrNotNonvoter for a node that AddNonvoter has not added.
+func (n *Node) AddVoter(ctx context.Context, node fsm.Node, over election.VoterSet) error {
 	r, err := n.leading()
 	if err != nil {
 		return err
+	}
+	last, err := n.stores.voters.inForce(over)
+	if err != nil {
+		return fmt.Errorf("give %s a vote: %w", node.Name, err)
 	}
 	id, addr := raft.ServerID(node.ID.String()), raft.ServerAddress(node.Address.String())
 	for _, s := range n.servers() {
@@ -163,10 +176,44 @@ func (n *Node) AddVoter(ctx context.Context, node fsm.Node) error {
 		case s.Suffrage == raft.Voter:
 			return nil
 		default:
-			return n.change(ctx, "give "+node.Name+" a vote", func() error { return r.AddVoter(id, addr, 0, enqueueWait).Error() })
+			return n.change(ctx, "give "+node.Name+" a vote", func() error { return r.AddVoter(id, addr, last, enqueueWait).Error() })
 		}
 	}
 	return fmt.Errorf("give %s at %s a vote: %w", node.Name, addr, ErrNotNonvoter)
+}
+
+// RemoveServer takes a server out of the cluster's configuration, whatever it was in it;
+// a server that is not there is no error. Only the leader can, and only when the caller
+// knows that the last change of voters, which made the set over, is long enough ago
+// (lease.md, V6): see AddVoter. It fails with
+// ErrLastVoter for the only voter, and with ErrLeads for this node itself.
+func (n *Node) RemoveServer(ctx context.Context, id fsm.InstanceID, over election.VoterSet) error {
+	r, err := n.leading()
+	if err != nil {
+		return err
+	}
+	last, err := n.stores.voters.inForce(over)
+	if err != nil {
+		return fmt.Errorf("remove server %s: %w", id.Short(), err)
+	}
+	voters, found := 0, false
+	for _, s := range n.servers() {
+		switch {
+		case s.ID == raft.ServerID(id.String()):
+			found = true
+		case s.Suffrage == raft.Voter:
+			voters++
+		}
+	}
+	switch {
+	case !found:
+		return nil
+	case voters == 0:
+		return fmt.Errorf("remove server %s: %w", id.Short(), ErrLastVoter)
+	case id == n.cfg.Self.ID:
+		return fmt.Errorf("remove server %s: it leads, so hand the leadership over first: %w", id.Short(), ErrLeads)
+	}
+	return n.change(ctx, "remove server "+id.Short(), func() error { return r.RemoveServer(raft.ServerID(id.String()), last, enqueueWait).Error() })
 }
 
 func (n *Node) change(ctx context.Context, what string, call func() error) error {

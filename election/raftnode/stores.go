@@ -41,6 +41,7 @@ type stores struct {
 	close   func() error
 	stopped chan struct{} // closed when the node stops
 	atStart election.LogAtStart
+	path    string // of the data directory, for people
 }
 
 // openStores opens Raft's files in the data directory.
@@ -57,7 +58,7 @@ func openStores(d *DataDir, logger hclog.Logger, disk *diskWatch) (*stores, erro
 	if err != nil {
 		return nil, errors.Join(explain(d.Path(), "read the Raft log in the data directory", err), db.Close())
 	}
-	s.mark, s.close = d.markState, db.Close
+	s.mark, s.close, s.path = d.markState, db.Close, d.Path()
 	switch has := s.hasAny.Load(); {
 	case has:
 		err = d.markState()
