@@ -82,7 +82,7 @@ func BenchmarkDispatch(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if out := routers[a.VRID].Step(now, Received{m.Source, a}); out != nil {
+				if out := routers[a.VRID].Step(now, Received{From: m.Source, Advert: a}); out != nil {
 					b.Fatal(out)
 				}
 				now = now.Add(time.Millisecond)

@@ -84,15 +84,17 @@ type (
 	// Shutdown says that it is not, or that a check which it depends on failed.
 	Shutdown struct{}
 	// LinkUp says that adverts can be sent from Source, an address of this host's interface and of the virtual router's
-	// family; zones are ignored. It is told again when the source changes.
+	// family; zones are ignored. It is told again when the source changes. With unicast peers it is that towards one of them.
 	LinkUp struct{ Source netip.Addr }
 	// LinkDown says that none can be sent: the interface is down or gone, or has no address to send from.
 	LinkDown struct{}
 	// Received is an advert that Decode accepted, which came on the virtual router's interface and family. The addresses in
-	// it are not kept.
+	// it are not kept. Self is what our adverts to From come from, which is what From compares its own address with; the zero
+	// address: what LinkUp said. One that is unspecified (0.0.0.0, ::) says that From cannot be spoken to: it has the better address.
 	Received struct {
 		From   netip.Addr
 		Advert Advert
+		Self   netip.Addr
 	}
 	// SetPriority changes this router's priority while it runs, as tracking does. An address owner keeps its 255, and
 	// nobody else gets it: the value is brought into 1 to 254.
@@ -172,3 +174,11 @@ func (Announce) effect()      {}
 func (Changed) effect()       {}
 func (Refused) effect()       {}
 func (OwnerConflict) effect() {}
+
+// self is this host's address in a tie with the sender.
+func (ev *Received) self(linkUp netip.Addr) netip.Addr {
+	if ev.Self.IsValid() {
+		return ev.Self.WithZone("")
+	}
+	return linkUp
+}

@@ -169,17 +169,17 @@ func (g *Gate) setInsiders(from []netip.Addr) []Effect {
 }
 
 func (g *Gate) received(now Instant, ev Received) []Effect {
-	from, a := ev.From.WithZone(""), ev.Advert
+	from, self, a := ev.From.WithZone(""), ev.self(g.source), ev.Advert
 	if slices.Contains(g.insiders, from) {
 		return nil
 	}
-	if reject := g.cfg.Virtual.Refuse(a, from, g.source); reject != nil {
+	if reject := g.cfg.Virtual.Refuse(a, from, self); reject != nil {
 		return []Effect{Refused{from, reject}}
 	}
 	switch {
 	case a.Priority == Release:
 		return g.released(now, from)
-	case claim{a.Priority, from}.outranks(claim{g.cfg.Priority, g.source}):
+	case claim{a.Priority, from}.outranks(claim{g.cfg.Priority, self}):
 		return g.settle(func() { g.claimed(now, from, a) })
 	}
 	return g.contradict(now, from, a)

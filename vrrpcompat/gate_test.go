@@ -79,7 +79,7 @@ func (g *gateRig) allows(want bool) {
 
 func (g *gateRig) advert(from netip.Addr, p Priority) Received {
 	v := g.g.cfg.Virtual
-	return Received{from, v.Advert(v.Version, p)}
+	return Received{From: from, Advert: v.Advert(v.Version, p)}
 }
 
 func rivalOf(from netip.Addr, p Priority) Rival { return Rival{from, p, 100} }
@@ -226,6 +226,26 @@ func TestGateInsidersAreNotOutside(t *testing.T) {
 	v6.allows(true)
 }
 
+// Where the advert says what we answer its sender from, that decides a tie, and not what others hear.
+func TestGateTieByUnicastSource(t *testing.T) {
+	for _, c := range []struct {
+		self    string // zero: as LinkUp said, which is below theirs
+		outrank bool
+	}{{"", true}, {"192.0.2.199", true}, {"192.0.2.201", false}, {"0.0.0.0", true}} {
+		g := newGate(t)
+		ev := g.advert(netip.MustParseAddr("192.0.2.200"), 254)
+		if c.self != "" {
+			ev.Self = netip.MustParseAddr(c.self)
+		}
+		g.g.Step(g.now, ev)
+		g.allows(!c.outrank)
+	}
+	g := newGate(t)
+	ev := g.advert(highAddr, 255)
+	ev.Self = highAddr
+	g.step(ev, Refused{highAddr, &Reject{ReasonOwnSource, 7, 0, 0}})
+}
+
 // A node that was heard before it was named was no rival after all.
 func TestGateTakesBackAClaimOfAnInsider(t *testing.T) {
 	g := newGate(t)
@@ -288,7 +308,7 @@ func TestGateListensOnceMoreAfterAPause(t *testing.T) {
 func TestGateBothVersions(t *testing.T) {
 	g := newGate(t, func(c *GateConfig) { c.Virtual.AlsoV2, c.Virtual.Interval = true, 50 })
 	g.step(g.advert(lowAddr, 255), Yield{Rival{lowAddr, 255, 50}})
-	copied := Received{lowAddr, g.g.cfg.Virtual.Advert(V2, 255)}
+	copied := Received{From: lowAddr, Advert: g.g.cfg.Virtual.Advert(V2, 255)}
 	g.after(sec - 1).step(copied)
 	if by, _ := g.g.Outranked(); by.Interval != 50 {
 		t.Errorf("the copy was taken for the claim: %+v", by)

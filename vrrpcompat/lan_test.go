@@ -101,7 +101,7 @@ func (l *lan) run(d time.Duration) (longest time.Duration) {
 			if p.at < at {
 				at, next = p.at, func() {
 					l.queue = slices.Delete(l.queue, i, i+1)
-					l.step(p.to, Received{p.from, p.a})
+					l.step(p.to, Received{From: p.from, Advert: p.a})
 				}
 			}
 		}

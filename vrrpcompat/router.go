@@ -246,8 +246,8 @@ func (r *Router) received(now Instant, ev Received) []Effect {
 	if r.state == Initialize {
 		return nil
 	}
-	from, a := ev.From.WithZone(""), ev.Advert
-	if reject := r.cfg.Virtual.Refuse(a, from, r.source); reject != nil {
+	from, self, a := ev.From.WithZone(""), ev.self(r.source), ev.Advert
+	if reject := r.cfg.Virtual.Refuse(a, from, self); reject != nil {
 		return []Effect{Refused{from, reject}}
 	}
 	if a.Version == V2 && from == r.active.v3From && now < r.active.v3Until {
@@ -261,7 +261,7 @@ func (r *Router) received(now Instant, ev Received) []Effect {
 		r.backupHears(now, from, a)
 		return out
 	}
-	return append(out, r.activeHears(now, from, a)...)
+	return append(out, r.activeHears(now, from, self, a)...)
 }
 
 // backupHears is the ADVERTISEMENT of section 6.4.2.
@@ -302,9 +302,8 @@ func (r *Router) follow(now Instant, from netip.Addr, a Advert) {
 }
 
 // activeHears is the ADVERTISEMENT of section 6.4.3.
-func (r *Router) activeHears(now Instant, from netip.Addr, a Advert) []Effect {
+func (r *Router) activeHears(now Instant, from, self netip.Addr, a Advert) []Effect {
 	v := &r.cfg.Virtual
-	ours := claim{r.priority, r.source}
 	switch {
 	case a.Priority == Release:
 		if !r.contest.mayAnswer(now, v.Interval) {
@@ -312,7 +311,7 @@ func (r *Router) activeHears(now Instant, from netip.Addr, a Advert) []Effect {
 		}
 		r.advertAt = now.Add(v.Interval.Duration())
 		return []Effect{Send{r.priority}}
-	case claim{a.Priority, from}.outranks(ours):
+	case claim{a.Priority, from}.outranks(claim{r.priority, self}):
 		r.follow(now, from, a)
 		return append([]Effect{Unbind{}}, r.enter(Backup, CauseOutranked)...)
 	}

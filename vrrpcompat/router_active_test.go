@@ -212,6 +212,30 @@ func TestActive_SourceChanges(t *testing.T) {
 	g.after(sec).step(g.advert(highAddr, 100), toBackup()...)
 }
 
+// Where the advert says what we answer its sender from, that decides, and not what others hear.
+func TestActive_TieByUnicastSource(t *testing.T) {
+	v6 := func(c *RouterConfig) { c.Virtual.Family, c.Virtual.Addresses = IPv6, addrs("fe80::7", "2001:db8::7") }
+	theirs := netip.MustParseAddr("2001:db8::104")
+	for self, want := range map[string]State{"": Active, "2001:db8::3": Backup, "2001:db8::200": Active, "::": Backup} {
+		g := newRig(t, v6)
+		g.step(LinkUp{ourAddr6}) // link-local: above all global ones
+		g.r.Step(g.now, Startup{})
+		g.wakes()
+		ev := g.advert(theirs, 100)
+		if self != "" {
+			ev.Self = netip.MustParseAddr(self)
+		}
+		g.r.Step(g.now, ev)
+		if got := g.r.State(); got != want {
+			t.Errorf("heard %v where we speak from %q: %v, want %v", theirs, self, got, want)
+		}
+	}
+	g := active(t)
+	ev := g.advert(highAddr, 255)
+	ev.Self = highAddr
+	g.step(ev, Refused{highAddr, &Reject{ReasonOwnSource, 7, 0, 0}})
+}
+
 func TestActive_SetPriority(t *testing.T) {
 	g := active(t)
 	g.after(sec / 2).step(SetPriority{90})
@@ -226,7 +250,7 @@ func TestActive_SetPriority(t *testing.T) {
 func TestBothVersions(t *testing.T) {
 	both := func(c *RouterConfig) { c.Virtual.AlsoV2, c.Virtual.Interval = true, 50 }
 	v2 := func(g *rig, from netip.Addr, p Priority) Received {
-		return Received{from, g.r.cfg.Virtual.Advert(V2, p)}
+		return Received{From: from, Advert: g.r.cfg.Virtual.Advert(V2, p)}
 	}
 	g := backup(t, both)
 	g.step(v2(g, highAddr, 200)) // an older router: three of its seconds, and its skew

@@ -113,7 +113,7 @@ func (g *rig) idle() {
 // advert is one that agrees with the rig's configuration.
 func (g *rig) advert(from netip.Addr, p Priority) Received {
 	v := g.r.cfg.Virtual
-	return Received{from, v.Advert(v.Version, p)}
+	return Received{From: from, Advert: v.Advert(v.Version, p)}
 }
 
 // every is an advert with another interval.

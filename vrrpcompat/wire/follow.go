@@ -149,11 +149,16 @@ func (t *Transport) converge() error {
 	for key, old := range listeners {
 		t.fit(key, old, host)
 	}
+	t.poke()
+	return nil
+}
+
+// poke has Run tell of the sources.
+func (t *Transport) poke() {
 	select {
-	case t.wake <- struct{}{}: // Run tells of the sources
+	case t.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // fit makes one wanted listener fit the device as it is now.
@@ -218,7 +223,7 @@ const (
 
 // followKernel converges whenever something has changed, until ctx ends.
 func (t *Transport) followKernel(ctx context.Context) error {
-	told := map[portKey]netip.Addr{}
+	told := map[route]netip.Addr{}
 	for failed := 0; ; {
 		worked, err := t.followRound(ctx, told)
 		if ctx.Err() != nil {
@@ -238,7 +243,7 @@ func (t *Transport) followKernel(ctx context.Context) error {
 }
 
 // followRound subscribes and follows until something fails. worked says that something did before.
-func (t *Transport) followRound(ctx context.Context, told map[portKey]netip.Addr) (worked bool, err error) {
+func (t *Transport) followRound(ctx context.Context, told map[route]netip.Addr) (worked bool, err error) {
 	var s *nl.NetlinkSocket
 	err = t.opts.In(func() (err error) {
 		s, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
@@ -324,29 +329,53 @@ func (t *Transport) matters(m syscall.NetlinkMessage) bool {
 	return true
 }
 
-// tellSources tells of the sources that are not as they were told last. Only Run's goroutine does so, with no lock held.
-func (t *Transport) tellSources(told map[portKey]netip.Addr) {
+// A route names where adverts go: from a device and family to a peer, or for the zero address to the group.
+type route struct {
+	portKey
+	peer netip.Addr
+}
+
+// routes are those whose sources are told.
+func (t *Transport) routes() []route {
 	t.mu.Lock()
-	keys := slices.SortedFunc(maps.Keys(t.listeners), func(a, b portKey) int {
-		if a.device != b.device {
-			return cmp.Compare(a.device, b.device)
-		}
-		return cmp.Compare(a.family, b.family)
-	})
-	t.mu.Unlock()
-	for key := range told {
-		if !slices.Contains(keys, key) {
-			delete(told, key)
+	defer t.mu.Unlock()
+	var out []route
+	for key := range t.listeners {
+		out = append(out, route{portKey: key})
+		for _, peer := range t.peers[key] {
+			out = append(out, route{key, peer})
 		}
 	}
-	for _, key := range keys {
-		source, err := t.sourceNow(key.device, key.family, key.family.Group())
+	slices.SortFunc(out, func(a, b route) int {
+		return cmp.Or(cmp.Compare(a.device, b.device), cmp.Compare(a.family, b.family), a.peer.Compare(b.peer))
+	})
+	return out
+}
+
+// tellSources tells of the sources that are not as they were told last. Only Run's goroutine does so, with no lock held.
+func (t *Transport) tellSources(told map[route]netip.Addr) {
+	routes := t.routes()
+	for r, last := range told {
+		if slices.Contains(routes, r) {
+			continue
+		}
+		delete(told, r)
+		if last.IsValid() { // a source that nobody follows must not be taken for ours when it is another's
+			t.opts.SourceChanged(r.device, r.family, r.peer, netip.Addr{})
+		}
+	}
+	for _, r := range routes {
+		to := r.peer
+		if !to.IsValid() {
+			to = r.family.Group()
+		}
+		source, err := t.sourceNow(r.device, r.family, to)
 		if err != nil {
 			source = netip.Addr{}
 		}
-		if last, known := told[key]; !known || last != source {
-			told[key] = source
-			t.opts.SourceChanged(key.device, key.family, source)
+		if last, known := told[r]; !known || last != source {
+			told[r] = source
+			t.opts.SourceChanged(r.device, r.family, r.peer, source)
 		}
 	}
 }

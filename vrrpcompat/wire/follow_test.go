@@ -153,7 +153,7 @@ func TestSourceIsFollowed(t *testing.T) {
 		for {
 			select {
 			case n := <-sa.sources:
-				if n.family == vrrpcompat.IPv4 && n.device == a.ifname {
+				if n.family == vrrpcompat.IPv4 && n.device == a.ifname && !n.peer.IsValid() {
 					if got := n.source.String(); got != want {
 						t.Fatalf("told of source %s, want %s", got, want)
 					}
@@ -198,4 +198,70 @@ func TestSourceIsFollowed(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What adverts to unicast peers come from is told beside what those to the group do, when an address comes and when it
+// goes, and that it is none when nobody follows it any more. It is what Send uses.
+func TestSourceTowardsPeersIsFollowed(t *testing.T) {
+	a, b := newHosts(t)
+	sa, sb := a.station(t, nil), b.station(t, nil)
+	global, far := netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("198.51.100.2")
+	ip := func(h host, args ...string) { run(t, append([]string{"ip", "-n", h.netns, "addr"}, args...)...) }
+	last := map[netip.Addr]string{} // by peer: what was told last, and the device's IPv4 source by the zero address
+	told := func(peer netip.Addr, want string) {
+		t.Helper()
+		for deadline := time.After(patience); last[peer] != want; {
+			select {
+			case n := <-sa.sources:
+				if n.peer.IsValid() || n.family == vrrpcompat.IPv4 {
+					last[n.peer] = n.source.String()
+				}
+			case <-deadline:
+				t.Fatalf("told last of %q towards %v, want %q", last[peer], peer, want)
+			}
+		}
+	}
+	comesFrom := func(peer netip.Addr, want string) {
+		t.Helper()
+		f := vrrpcompat.FamilyOf(peer)
+		p := a.path(f)
+		p.Peers = []Peer{{Addr: peer}}
+		eventually(t, "an advert", func() error { return sa.Send(p, encoding(advert(f), vrrpcompat.PseudoHeader)) })
+		if got := sb.next(t); got.Source.String() != want {
+			t.Errorf("advert to %v from %v, want %s", peer, got.Source, want)
+		}
+	}
+	ip(b, "add", "2001:db8::2/64", "dev", b.ifname, "nodad")
+	ip(b, "add", "198.51.100.2/24", "dev", b.ifname)
+	told(netip.Addr{}, "192.0.2.1")
+
+	sa.Follow(a.ifname, vrrpcompat.IPv6, []netip.Addr{global})
+	told(global, "invalid IP") // a link-local address does not reach it
+	ip(a, "add", "2001:db8::1/64", "dev", a.ifname, "nodad")
+	told(global, "2001:db8::1")
+	comesFrom(global, "2001:db8::1")
+	ip(a, "del", "2001:db8::1/64", "dev", a.ifname)
+	told(global, "invalid IP")
+	ip(a, "add", "2001:db8::3/64", "dev", a.ifname, "nodad")
+	told(global, "2001:db8::3")
+	comesFrom(global, "2001:db8::3")
+
+	sa.Follow(a.ifname, vrrpcompat.IPv4, []netip.Addr{far})
+	told(far, "192.0.2.1") // for want of one in its network
+	ip(a, "add", "198.51.100.1/24", "dev", a.ifname)
+	told(far, "198.51.100.1")
+	comesFrom(far, "198.51.100.1")
+	if got := last[netip.Addr{}]; got != "192.0.2.1" {
+		t.Errorf("to the group from %s, want 192.0.2.1", got)
+	}
+
+	sa.Follow(a.ifname, vrrpcompat.IPv4, nil)
+	told(far, "invalid IP")
+	sa.Unlisten(a.ifname, vrrpcompat.IPv6)
+	told(global, "invalid IP")
+	if err := sa.Listen(a.ifname, vrrpcompat.IPv6); err != nil {
+		t.Fatal(err)
+	}
+	sa.Follow(a.ifname, vrrpcompat.IPv6, []netip.Addr{global})
+	told(global, "2001:db8::3")
 }

@@ -156,9 +156,9 @@ type station struct {
 }
 
 type sourceNews struct {
-	device string
-	family vrrpcompat.Family
-	source netip.Addr
+	device       string
+	family       vrrpcompat.Family
+	peer, source netip.Addr
 }
 
 // station listens on the host's interface for both families.
@@ -172,8 +172,8 @@ func (h host) station(t *testing.T, isVirtual func(netip.Addr) bool) *station {
 			s.heard <- kept
 		},
 		IsVirtual: isVirtual,
-		SourceChanged: func(device string, family vrrpcompat.Family, source netip.Addr) {
-			s.sources <- sourceNews{device, family, source}
+		SourceChanged: func(device string, family vrrpcompat.Family, peer, source netip.Addr) {
+			s.sources <- sourceNews{device, family, peer, source}
 		},
 	})
 	for _, f := range families {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -33,9 +34,10 @@ type Options struct {
 	// routers break ties by it. Nil: none is.
 	IsVirtual func(netip.Addr) bool
 
-	// SourceChanged is told when the address that multicast adverts come from has changed on a device that is
-	// listened on, and its first value. The zero address means that there is none at present. May be nil.
-	SourceChanged func(device string, family vrrpcompat.Family, source netip.Addr)
+	// SourceChanged is told when the address that adverts to a peer come from has changed on a device that is listened
+	// on, and its first value: of those to the group, for which peer is the zero address, and to the peers of Follow.
+	// A source that is the zero address means that there is none at present, or that nobody follows it any more. May be nil.
+	SourceChanged func(device string, family vrrpcompat.Family, peer, source netip.Addr)
 
 	// In runs a function on a thread of the network namespace that is meant. Nil: the process's own.
 	In func(func() error) error
@@ -47,7 +49,7 @@ type Transport struct {
 	opts Options
 	nl   *netlink.Handle
 	host atomic.Pointer[hostState]
-	wake chan struct{} // the host was looked at
+	wake chan struct{} // sources may be others
 
 	follow sync.Mutex // one convergence at a time
 
@@ -55,8 +57,9 @@ type Transport struct {
 	closed    bool
 	reading   context.Context // of Run; nil while it is not under way
 	readers   sync.WaitGroup
-	listeners map[portKey]*listener // a wanted one that could not be opened is nil
-	trouble   map[portKey]error     // why
+	listeners map[portKey]*listener    // a wanted one that could not be opened is nil
+	peers     map[portKey][]netip.Addr // of Follow
+	trouble   map[portKey]error        // why
 	senders   map[senderKey]*sender
 	lost      uint64 // packets that closed listeners had to drop
 }
@@ -78,12 +81,13 @@ func New(opts Options) (*Transport, error) {
 		opts.IsVirtual = func(netip.Addr) bool { return false }
 	}
 	if opts.SourceChanged == nil {
-		opts.SourceChanged = func(string, vrrpcompat.Family, netip.Addr) {}
+		opts.SourceChanged = func(string, vrrpcompat.Family, netip.Addr, netip.Addr) {}
 	}
 	if opts.In == nil {
 		opts.In = func(f func() error) error { return f() }
 	}
-	t := &Transport{opts: opts, listeners: map[portKey]*listener{}, trouble: map[portKey]error{}, senders: map[senderKey]*sender{}, wake: make(chan struct{}, 1)}
+	t := &Transport{opts: opts, listeners: map[portKey]*listener{}, peers: map[portKey][]netip.Addr{}, trouble: map[portKey]error{},
+		senders: map[senderKey]*sender{}, wake: make(chan struct{}, 1)}
 	err := opts.In(func() (err error) {
 		t.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 		return err
@@ -127,8 +131,17 @@ func (t *Transport) Listen(device string, family vrrpcompat.Family) error {
 	return t.trouble[key]
 }
 
-// Unlisten ends what Listen began: the group is left and nothing of the device and family is received any more, except
-// what Receive is being called with at this moment.
+// Follow has Options.SourceChanged told of the source towards each of these peers, beside that towards the group, while
+// the device is listened on for the family. It replaces the earlier peers. It waits for nothing.
+func (t *Transport) Follow(device string, family vrrpcompat.Family, peers []netip.Addr) {
+	t.mu.Lock()
+	t.peers[portKey{device, family}] = slices.Clone(peers)
+	t.mu.Unlock()
+	t.poke()
+}
+
+// Unlisten ends what Listen began, and Follow: the group is left and nothing of the device and family is received any more,
+// except what Receive is being called with at this moment.
 func (t *Transport) Unlisten(device string, family vrrpcompat.Family) {
 	key := portKey{device, family}
 	t.follow.Lock() // or a convergence under way could open it again
@@ -136,9 +149,11 @@ func (t *Transport) Unlisten(device string, family vrrpcompat.Family) {
 	t.mu.Lock()
 	l := t.listeners[key]
 	delete(t.listeners, key)
+	delete(t.peers, key)
 	delete(t.trouble, key)
 	t.mu.Unlock()
 	t.retire(l)
+	t.poke()
 }
 
 // Listening returns whether the device is heard for the family at present.
