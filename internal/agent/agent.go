@@ -60,6 +60,9 @@ type Speaker interface {
 	// those that it was told of for the group before, until the group leaves the document.
 	// An error says what cannot be heard at present; it is tried again by itself.
 	Serve(g fsm.Group, at []core.Place) error
+	// Insiders says from which addresses the cluster's other nodes send adverts, on any
+	// device: nothing is learned from those. It replaces the earlier ones.
+	Insiders(from []netip.Addr)
 	// Advertise sends one advert, or one of each version, for the addresses, which are of
 	// one family. The priority is sent as it is; 0 says that nobody holds the group.
 	Advertise(link string, v fsm.VRRP, addrs []netip.Addr) error
@@ -72,12 +75,21 @@ type Raft interface {
 	Campaign(ctx context.Context) error
 	AskCampaign(ctx context.Context, node fsm.Node) error
 	AddNonvoter(ctx context.Context, node fsm.Node) error
-	AddVoter(ctx context.Context, node fsm.Node) error
+	// AddVoter and RemoveServer fail if over is not the last set of voters any more.
+	AddVoter(ctx context.Context, node fsm.Node, over election.VoterSet) error
+	// RemoveServer takes a voter or non-voter from the members; nil if it is none.
+	RemoveServer(ctx context.Context, id fsm.InstanceID, over election.VoterSet) error
 }
 
-// Config is what an Agent is made of. All fields are needed but Beat and Stage.
+// Hooks are told where each group stands on this node. They must not block: the loop waits.
+type Hooks interface{ Transition(core.Transition) }
+
+// Config is what an Agent is made of. All fields are needed but Beat, Hooks and
+// Stage. With
+// Alone there is no cluster: Core, Clock, Send, Fence, Raft and WriteHold are not used.
 type Config struct {
 	Core    core.Config
+	Alone   *core.AloneConfig       // election: vrrp
 	Now     func() election.Instant // reads CLOCK_BOOTTIME
 	Clock   func() (election.ClockReading, error)
 	Send    func(to netip.AddrPort, datagram []byte) error
@@ -87,6 +99,7 @@ type Config struct {
 	Raft    Raft
 	// WriteHold makes the longest hold durable.
 	WriteHold func(time.Duration) error
+	Hooks     Hooks // nil: none
 	// Beat is called each time round the loop: it feeds the watchdog.
 	Beat func()
 	// Stage is where the work beside the loop is done; nil: on goroutines.
@@ -117,9 +130,20 @@ func New(cfg Config) *Agent {
 		a.crew = newCrew()
 		cfg.Stage = a.crew
 	}
-	a.cfg, a.core = cfg, core.New(cfg.Core)
+	if cfg.Alone != nil {
+		cfg.Fence = unfencedHost{}
+		a.cfg, a.core = cfg, core.NewAlone(*cfg.Alone)
+	} else {
+		a.cfg, a.core = cfg, core.New(cfg.Core)
+	}
 	return a
 }
+
+// An unfencedHost has no fence: a router of its own has no lease that one could keep.
+type unfencedHost struct{}
+
+func (unfencedHost) Set(netip.Addr, election.Instant) error { return nil }
+func (unfencedHost) Delete(netip.Addr) error                { return nil }
 
 // Post hands the agent an event. It never blocks, and no event is lost.
 func (a *Agent) Post(ev core.Event) { a.box.put(ev) }
@@ -158,12 +182,18 @@ func (a *Agent) Run(ctx context.Context) error {
 // Run calls it, or whoever drives the agent in its place; never two at once.
 func (a *Agent) Turn(woken bool) (wake election.Instant) {
 	if woken {
+		if a.cfg.Alone != nil {
+			a.takeAll() // nobody is silent whose adverts wait to be read
+		}
 		a.readClock()
 		a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
 	} else {
 		a.takeAll()
 	}
 	a.cfg.Beat()
+	if a.cfg.Alone != nil {
+		return a.core.Wake()
+	}
 	return min(a.core.Wake(), a.clockAt)
 }
 
@@ -213,8 +243,8 @@ func (a *Agent) clockEvery() time.Duration { return min(a.cfg.Core.Renew, a.cfg.
 // anything else that happens.
 func (a *Agent) readClock() {
 	now := a.cfg.Now()
-	if now.Before(a.clockAt) {
-		return
+	if a.cfg.Alone != nil || now.Before(a.clockAt) {
+		return // without a lease the clock's rate matters to nobody else
 	}
 	a.clockAt = now.Add(a.clockEvery())
 	r, err := a.cfg.Clock()

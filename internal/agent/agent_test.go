@@ -19,6 +19,7 @@ import (
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 var vip = netip.MustParsePrefix("10.0.0.200/24")
@@ -80,11 +81,22 @@ func (w *world) HasLink(string) error                               { return nil
 func (w *world) RemoveLeftovers([]netip.Addr) ([]netip.Addr, error) { w.note("swept"); return nil, nil }
 func (w *world) Announce(link string, addr netip.Addr) error        { w.note("announce"); return nil }
 func (w *world) Serve(fsm.Group, []core.Place) error                { return nil }
-func (w *world) Advertise(string, fsm.VRRP, []netip.Addr) error     { w.note("advert"); return nil }
-func (w *world) Campaign(context.Context) error                     { return nil }
-func (w *world) AskCampaign(context.Context, fsm.Node) error        { return nil }
-func (w *world) AddNonvoter(context.Context, fsm.Node) error        { return nil }
-func (w *world) AddVoter(context.Context, fsm.Node) error           { return nil }
+func (w *world) Insiders([]netip.Addr)                              {}
+func (w *world) Advertise(_ string, v fsm.VRRP, _ []netip.Addr) error {
+	w.note("advert %d", v.Priority)
+	return nil
+}
+func (w *world) Campaign(context.Context) error              { return nil }
+func (w *world) AskCampaign(context.Context, fsm.Node) error { return nil }
+func (w *world) AddNonvoter(context.Context, fsm.Node) error { return nil }
+func (w *world) AddVoter(context.Context, fsm.Node, election.VoterSet) error {
+	return nil
+}
+func (w *world) RemoveServer(_ context.Context, id fsm.InstanceID, _ election.VoterSet) error {
+	w.note("remove server %s", id.Short())
+	return nil
+}
+func (w *world) Transition(e core.Transition) { w.note("hook %s→%s %s", e.From, e.To, e.Reason) }
 func (w *world) Probe(context.Context, string, netip.Addr) (net.HardwareAddr, bool, error) {
 	w.note("probe")
 	return nil, false, nil
@@ -122,7 +134,7 @@ func newWorld(t *testing.T, mode func(*Config)) *world {
 	w.agent.Post(core.Leader{ID: w.self.ID, Self: true, Term: 1})
 	doc := fsm.Document{MaxHold: 5 * time.Second, Groups: []fsm.Group{{
 		Name: "web", Addresses: []netip.Prefix{vip}, Placement: fsm.PlacementLeader,
-		Announce: fsm.Announce{Repeat: 2}, VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto},
+		Announce: fsm.Announce{Repeat: 2}, VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto, Outranked: fsm.OutrankedYield},
 	}}}
 	if err := w.Propose(t.Context(), fsm.Command{Form: &fsm.Form{Cluster: fsm.ClusterID{9}, Name: "test", Nodes: []fsm.Node{w.self}, Document: doc}}); err != nil {
 		t.Fatal(err)
@@ -170,6 +182,27 @@ func TestOrderOfEffects(t *testing.T) {
 		if last != "fence deleted" {
 			t.Fatalf("the last thing done is %q", last)
 		}
+	})
+}
+
+// Hooks hear of a change when the fence and the addresses have been seen to, and a removed
+// node is taken from Raft's members.
+func TestHooksAndRemovals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.agent.cfg.Hooks = w
+		other := fsm.Node{ID: fsm.InstanceID{2}, Name: "n2", Role: fsm.Witness, Address: netip.MustParseAddrPort("10.0.0.2:7950")}
+		w.live(t.Context(), func() {
+			time.Sleep(2 * time.Second)
+			for _, cmd := range []fsm.Command{{Enrol: &fsm.Enrol{Node: other}}, {Retire: &fsm.Retire{Node: other.ID}}} {
+				if err := w.Propose(t.Context(), cmd); err != nil {
+					t.Error(err)
+				}
+			}
+			time.Sleep(time.Second)
+			w.agent.Post(core.Stop{})
+		})
+		w.inOrder("hook →backup", "fence open", "add eth0", "hook backup→active first", "remove server 02000000", "fence shut", "hook active→backup shutdown", "fence deleted")
 	})
 }
 
@@ -270,6 +303,42 @@ func TestMove(t *testing.T) {
 		})
 		if _, err := w.agent.Status(t.Context()); !errors.Is(err, errStopped) {
 			t.Errorf("status of an agent that has ended: %v", err)
+		}
+	})
+}
+
+// A router of its own needs no cluster: it takes the group after its down interval, renews
+// the lifetime of its addresses, and says priority 0 when it stops.
+func TestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		start := time.Now()
+		now := func() election.Instant { return election.Instant(time.Hour + time.Since(start)) }
+		doc := w.state.Document
+		doc.Groups[0].Preempt = fsm.Preempt{Yes: true}
+		w.done = nil
+		w.agent = New(Config{
+			Alone: &core.AloneConfig{Node: "n1", Started: now(), Document: doc}, Now: now, Host: w, Speaker: w,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		})
+		w.live(t.Context(), func() {
+			w.agent.Post(core.SourceChanged{Link: "eth0", Family: vrrpcompat.IPv4, Addr: netip.MustParseAddr("10.0.0.1")})
+			time.Sleep(3 * time.Second)
+			if s, err := w.agent.Status(t.Context()); err != nil || s.VIPs[0].State != "backup" || s.SingleOwner {
+				t.Errorf("status %+v, %v", s, err)
+			}
+			if err := w.agent.Move(t.Context(), "web", "n2"); err == nil {
+				t.Error("moves a group without a cluster")
+			}
+			time.Sleep(6 * time.Second)
+			if s, err := w.agent.Status(t.Context()); err != nil || s.VIPs[0].State != "active" || s.VIPs[0].Owner != "n1" {
+				t.Errorf("status %+v, %v", s.VIPs, err)
+			}
+			w.agent.Post(core.Stop{})
+		})
+		w.inOrder("swept", "probe", "add eth0 10.0.0.200/24 for 10s", "announce", "add eth0 10.0.0.200/24 for 10s", "remove eth0 10.0.0.200/24", "advert 0")
+		if h := strings.Join(w.history(), "\n"); strings.Contains(h, "fence") || strings.Count(h, "advert 0") != 1 {
+			t.Fatalf("a fence, or priority 0 more than once:\n%s", h)
 		}
 	})
 }

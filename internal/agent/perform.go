@@ -52,7 +52,8 @@ func (a *Agent) perform(effects []core.Effect) {
 			}
 		case core.Unbind:
 			if !failed.has(e.Group) {
-				a.cfg.Stage.Host(func() { a.unbind(e) })
+				shut := a.cfg.Now() // what was to be written to the fence before this is written
+				a.cfg.Stage.Host(func() { a.unbind(e, shut) })
 			}
 		case core.Announce:
 			if !failed.has(e.Group) {
@@ -88,6 +89,10 @@ func (a *Agent) performOther(e core.Effect) {
 		}
 	case core.Resolve:
 		a.cfg.Stage.Host(func() { a.resolve(e) })
+	case core.Unserve:
+		a.cfg.Stage.Host(func() { a.unserve(e) })
+	case core.Insiders:
+		a.cfg.Speaker.Insiders(e.From)
 	case core.Sweep:
 		a.cfg.Stage.Host(func() { a.sweep(e) })
 	case core.Probe:
@@ -104,8 +109,16 @@ func (a *Agent) performOther(e core.Effect) {
 		})
 	case core.AddVoter:
 		a.cfg.Stage.Task(changeTimeout, func(ctx context.Context) {
-			a.Post(core.VoterAdded{Node: e.Node, Err: a.cfg.Raft.AddVoter(ctx, e.Node)})
+			a.Post(core.VoterAdded{Node: e.Node, Err: a.cfg.Raft.AddVoter(ctx, e.Node, e.Over)})
 		})
+	case core.RemoveServer:
+		a.cfg.Stage.Task(changeTimeout, func(ctx context.Context) {
+			a.Post(core.ServerRemoved{ID: e.ID, Err: a.cfg.Raft.RemoveServer(ctx, e.ID, e.Over)})
+		})
+	case core.Transition:
+		if a.cfg.Hooks != nil {
+			a.cfg.Hooks.Transition(e)
+		}
 	case core.Campaign:
 		a.cfg.Stage.Task(campaignTimeout, func(ctx context.Context) {
 			if err := a.cfg.Raft.Campaign(ctx); err != nil {
@@ -192,22 +205,24 @@ func (a *Agent) bind(e core.Bind) {
 }
 
 func (a *Agent) refresh(e core.Refresh) {
-	if err := a.addAll(e.At, e.Until); err != nil {
+	err := a.addAll(e.At, e.Until)
+	if err != nil {
 		a.warn("refresh "+e.Group, "cannot renew the lifetime of an address", "group", e.Group, "error", err)
 	}
+	a.Post(core.Refreshed{Group: e.Group, Gen: e.Gen, Err: err})
 }
 
 // unbind reports when the addresses are gone and everything that was still to be
 // said for them has been said or dropped: the fence is shut until then, and what
 // left after it could follow the next owner's announcements.
-func (a *Agent) unbind(e core.Unbind) {
+func (a *Agent) unbind(e core.Unbind, shut election.Instant) {
 	var errs []error
 	for _, p := range e.At {
 		if err := a.cfg.Host.RemoveAddress(p.Link, p.Prefix); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	a.afterLastWord(core.Unbound{Group: e.Group, Gen: e.Gen, Err: errors.Join(errs...)})
+	a.afterLastWord(core.Unbound{Group: e.Group, Gen: e.Gen, Shut: shut, Err: errors.Join(errs...)})
 }
 
 // afterLastWord posts the event when everything that was to be said until now has
@@ -238,10 +253,17 @@ func (a *Agent) resolve(e core.Resolve) {
 		placed.At = append(placed.At, core.Place{Link: link, Prefix: p})
 	}
 	a.Post(placed)
-	if placed.Err == nil && e.Group.VRRP.ID != 0 {
+	if placed.Err == nil {
 		if err := a.cfg.Speaker.Serve(e.Group, placed.At); err != nil {
 			a.warn("serve "+e.Group.Name, "cannot listen for VRRP adverts", "group", e.Group.Name, "error", err)
 		}
+	}
+}
+
+// unserve ends the listening for a group that is gone.
+func (a *Agent) unserve(e core.Unserve) {
+	if err := a.cfg.Speaker.Serve(e.Group, nil); err != nil {
+		a.warn("serve "+e.Group.Name, "cannot end listening for VRRP adverts", "group", e.Group.Name, "error", err)
 	}
 }
 

@@ -12,76 +12,159 @@ func (c *Core) shut(g *group, why string) {
 		return
 	}
 	c.say(Info, "vip released", "group", g.def.Name, "epoch", g.epoch, "reason", why, "held", c.now.Sub(g.since))
-	g.gen = c.nextGen()
-	g.close(c.now)
-	g.deadline, g.unbindFails = 0, 0
-	c.shutFence(g)
-	c.unbind(g)
+	c.letGoUnproven(g)
+	c.takeLeave(g)
+	g.left = why
+	c.takeOff(g)
+	c.shutFence(g, g.bound)
+	c.unbind(g, &g.removal)
 }
 
-// close enters closing, where nothing is known to be gone yet.
-func (g *group) close(now election.Instant) {
+// takeOff enters closing with all that is on the host of the group, or may be.
+func (c *Core) takeOff(g *group) {
+	g.gather()
+	g.gen = c.nextGen()
+	g.close(c.now, removal{at: g.bound, gen: g.gen})
+	g.deadline = 0
+}
+
+// A removal is of addresses whose fence is shut.
+type removal struct {
+	at       []Place
+	gen      uint64           // of the last Unbind; older replies are void
+	unfenced bool             // the fence could not be shut
+	shutAt   election.Instant // the fence was shut by then; zero: not known
+	goneAt   election.Instant // the addresses were seen gone; zero: not yet
+	retryAt  election.Instant // of a failed Unbind
+	fails    int
+}
+
+// takeLeave settles, while the group is still open, what is said when it is not.
+func (c *Core) takeLeave(g *group) {
+	g.quiet = quietFrom(g.deadline)
+	if c.alone {
+		c.stepDown(g)
+	} else if g.def.VRRP.ID != 0 && c.forbids(g) == "" && c.lastHolder(g) {
+		g.lastWords = g.bound
+	}
+	c.speaking(g, false)
+}
+
+// close enters closing.
+func (g *group) close(now election.Instant, r removal) {
 	g.enter(closing, now)
-	g.goneAt, g.retryAt = 0, 0
+	g.removal = r
+}
+
+func (c *Core) refresh(g *group) {
+	c.do(Refresh{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: g.deadline})
+}
+
+// refreshTries is for how long a kernel that does not renew the lifetime of an address is
+// borne with: two times in a row are too many, and the lifetime is not over yet.
+const refreshTries = refreshEvery * 3 / 2
+
+// refreshed: a kernel that does not keep the addresses on the host serves nobody, however
+// good the lease is. Another node may do better.
+func (c *Core) refreshed(ev Refreshed) {
+	g := c.groups[ev.Group]
+	switch {
+	case g == nil || ev.Gen != g.gen || g.phase != active:
+	case ev.Err == nil:
+		g.refreshed, g.missing = c.now, false
+	case g.missing || c.now.Sub(g.refreshed) >= refreshTries:
+		c.say(Error, "the kernel does not keep the address", "group", ev.Group, "error", ev.Err)
+		c.failed(g, election.UnfitKernel, kernelRetry)
+		c.shut(g, election.UnfitKernel.String())
+		g.touched = true
+	}
 }
 
 // shutFence: from here on the host does not answer, however long it takes to get
 // the addresses off.
 //
 //quorate:rule shut-first
-func (c *Core) shutFence(g *group) {
-	c.do(SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: 0})
+func (c *Core) shutFence(g *group, at []Place) {
+	c.do(SetFence{Group: g.def.Name, Addrs: addrsOf(at), Until: 0})
 }
 
-func (c *Core) unbind(g *group) {
-	c.do(Unbind{Group: g.def.Name, Gen: g.gen, At: g.bound})
+func (c *Core) unbind(g *group, r *removal) {
+	c.do(Unbind{Group: g.def.Name, Gen: r.gen, At: r.at})
 }
 
 // unbound: with the addresses gone, the voters may forget our claim.
 func (c *Core) unbound(ev Unbound) {
 	g := c.groups[ev.Group]
-	if g == nil || ev.Gen != g.gen || g.phase != closing {
-		return
-	}
-	g.touched = true
-	if !ev.seenGone() {
-		if g.unbindFails++; g.unbindFails == 1 {
-			c.say(Error, "cannot remove the address; the fence stays shut and it is tried again", "group", ev.Group, "error", ev.Err)
+	switch {
+	case g == nil:
+	case g.open() && ev.Gen == g.leaving.gen:
+		c.unboundOf(g, &g.leaving, ev)
+	case g.phase == closing && ev.Gen == g.removal.gen:
+		if c.unboundOf(g, &g.removal, ev) {
+			c.farewell(g)
 		}
-		g.retryAt = c.now.Add(unbindRetry)
-		return
 	}
-	g.goneAt = c.now
 }
 
-// whileClosing tries a failed removal again, and ends the tenure when nothing of it
-// can be heard any more.
-func (c *Core) whileClosing(g *group) {
-	if g.goneAt == 0 {
-		if g.retryAt != 0 && !c.now.Before(g.retryAt) {
-			g.retryAt = 0
-			c.unbind(g)
+// unboundOf notes how a removal went, and reports whether the addresses are gone.
+func (c *Core) unboundOf(g *group, r *removal, ev Unbound) bool {
+	g.touched = true
+	if !ev.seenGone() {
+		if r.fails++; r.fails == 1 {
+			c.say(Error, "cannot remove the address; the fence stays shut and it is tried again", "group", ev.Group, "error", ev.Err)
 		}
-		g.wakeAt(g.retryAt)
-		return
+		r.retryAt = c.now.Add(unbindRetry)
+		return false
 	}
-	if at := drainedAt(g.goneAt); c.now.Before(at) {
-		g.wakeAt(at)
-		return
+	r.goneAt = c.now
+	if !r.unfenced && !c.cfg.LifetimeFence && !c.alone {
+		r.shutAt = ev.Shut
 	}
-	if g.bound != nil {
-		c.do(ClearFence{Group: g.def.Name, Addrs: addrsOf(g.bound)})
+	return true
+}
+
+// whileClosing ends the tenure when nothing of it can be heard any more.
+func (c *Core) whileClosing(g *group) {
+	if c.removed(g, &g.removal) {
 		g.bound = nil
+		c.released(g)
+		c.touchAll()
 	}
-	c.released(g)
-	c.touchAll()
+}
+
+// removed tries a failed removal again, and has the fence forget the addresses when
+// nothing of them can be heard any more. It reports whether that is so.
+func (c *Core) removed(g *group, r *removal) bool {
+	if r.goneAt == 0 {
+		if r.retryAt != 0 && !c.now.Before(r.retryAt) {
+			r.retryAt = 0
+			c.unbind(g, r)
+		}
+		g.wakeAt(r.retryAt)
+		return false
+	}
+	if at := drainedAt(r.goneAt, r.shutAt); c.now.Before(at) {
+		g.wakeAt(at)
+		return false
+	}
+	if len(r.at) > 0 {
+		c.do(ClearFence{Group: g.def.Name, Addrs: addrsOf(r.at)})
+	}
+	return true
 }
 
 // drainedAt is when what the fence let pass just before it was shut has left the
-// queues below it. Until then the next owner must wait, as after a deadline.
+// queues below it. Until then the next owner must wait, as after a deadline. Where it is
+// not known when the fence was shut, the last frame may have passed until the address
+// was gone.
 //
 //quorate:rule drained-first
-func drainedAt(gone election.Instant) election.Instant { return gone.Add(election.GraceBPF) }
+func drainedAt(gone, shut election.Instant) election.Instant {
+	if shut == 0 {
+		shut = gone
+	}
+	return max(gone, shut.Add(election.GraceBPF))
+}
 
 // seenGone: only when the addresses were seen gone is the entry in the fence
 // deleted, and the release said.
@@ -102,6 +185,9 @@ func addrsOf(at []Place) []netip.Addr {
 func (c *Core) released(g *group) {
 	g.enter(idle, c.now)
 	g.deadline, g.touched = 0, true
+	if c.alone {
+		return // there is nobody to tell
+	}
 	g.releasedAt, g.repeatUntil = c.now, c.now.Add(c.cfg.Lease)
 	c.lastStamp = max(c.lastStamp, c.now) // a question of the same instant would be void
 	g.holder.Released(c.now)
@@ -120,11 +206,14 @@ func (c *Core) fenceFailed(ev FenceFailed) {
 	case g.open():
 		// Its last deadline stands in the kernel and runs out by itself. Take the
 		// address off meanwhile; the release is said only when that has happened.
-		g.gen = c.nextGen()
-		g.close(c.now)
-		c.unbind(g)
+		c.letGoUnproven(g)
+		c.takeOff(g)
+		c.speaking(g, false)
 	case g.phase == closing:
-		g.goneAt = 0
-		c.unbind(g)
+		g.removal.goneAt = 0
+	default:
+		return
 	}
+	g.removal.unfenced = true
+	c.unbind(g, &g.removal)
 }

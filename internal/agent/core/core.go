@@ -59,21 +59,31 @@ type Core struct {
 	lastCampaign election.Instant
 	campaignAt   election.Instant
 
-	swept     bool             // nothing of an earlier life is left
-	sweeping  uint64           // the document's revision whose addresses are being looked for; 0: none
-	sweepAt   election.Instant // when a sweep that failed is tried again
-	groups    map[string]*group
-	gens      uint64           // requests to workers so far
-	order     []*group         // of the groups' names; nil: to be made anew
-	members   []fsm.Node       // of listed, in a fixed order
-	elsewhere []netip.AddrPort // where the other members listen
-	listed    *fsm.State
-	linkDown  map[string]bool
-	resolveAt election.Instant // when groups without a device are looked at again
-	peers     map[fsm.InstanceID]*peer
-	lead      leading
-	stop      stopping
-	handOff   election.Instant // released by hand: unfit for everything until then
+	swept      bool             // nothing of an earlier life is left
+	sweeping   uint64           // the document's revision whose addresses are being looked for; 0: none
+	sweepAt    election.Instant // when a sweep that failed is tried again
+	groups     map[string]*group
+	gens       uint64           // requests to workers so far
+	order      []*group         // of the groups' names; nil: to be made anew
+	members    []fsm.Node       // of listed, in a fixed order
+	elsewhere  []netip.AddrPort // where the other members listen
+	listed     *fsm.State
+	linkDown   map[string]bool
+	resolveAt  election.Instant // when groups without a device are looked at again
+	peers      map[fsm.InstanceID]*peer
+	lead       leading
+	stop       stopping
+	handOff    election.Instant // released by hand: unfit for everything until then
+	health     health
+	advanced   bool             // a group was looked at in this step
+	quorumHad  bool             // a majority was heard
+	quorumLost bool             // and then no more
+	lateAt     election.Instant // when a tick came late last
+
+	alone    bool                 // election: vrrp; there is no cluster
+	begun    bool                 // alone: the groups are those of the document
+	sources  map[route]netip.Addr // what our adverts come from; absent: none can be sent
+	insiders []netip.Addr         // what those of the other nodes come from
 }
 
 // New returns the core of a process that starts at cfg.Started.
@@ -89,6 +99,9 @@ func New(cfg Config) *Core {
 		linkDown: map[string]bool{},
 		peers:    map[fsm.InstanceID]*peer{},
 		lead:     newLeading(),
+		sources:  map[route]netip.Addr{},
+		health:   newHealth(),
+		lateAt:   cfg.Started,
 	}
 }
 
@@ -96,10 +109,14 @@ func New(cfg Config) *Core {
 // came out of its queue, and returns what is to be done, in order.
 func (c *Core) Step(now election.Instant, ev Event) []Effect {
 	c.now, c.out = max(now, c.now), nil
+	if c.alone && !c.begun {
+		c.begin()
+	}
 	c.handle(ev)
 	if _, isClock := ev.(Clock); !isClock || c.due() {
 		c.timers()
 	}
+	c.transitions()
 	return c.out
 }
 
@@ -120,6 +137,11 @@ func (c *Core) due() bool {
 func (c *Core) handle(ev Event) {
 	switch ev := ev.(type) {
 	case Woke:
+		c.tickSeats()
+	case AdvertHeard:
+		c.advertHeard(ev)
+	case SourceChanged:
+		c.sourceChanged(ev)
 	case Applied:
 		c.applied(ev.State)
 	case Voters:
@@ -140,6 +162,8 @@ func (c *Core) handle(ev Event) {
 		c.sweptClean(ev)
 	case Bound:
 		c.bound(ev)
+	case Refreshed:
+		c.refreshed(ev)
 	case Unbound:
 		c.unbound(ev)
 	case FenceFailed:
@@ -156,6 +180,10 @@ func (c *Core) handle(ev Event) {
 		c.nonvoterAdded(ev)
 	case VoterAdded:
 		c.voterAdded(ev)
+	case ServerRemoved:
+		c.serverRemoved(ev)
+	case Checked:
+		c.checked(ev)
 	case Covered:
 		c.covered(ev.Err)
 	case DiskFailed:
@@ -205,11 +233,14 @@ func (c *Core) timers() {
 
 // tick is the heartbeat: one each renew interval.
 func (c *Core) tick() {
+	c.late(c.nextTick)
 	c.hearing.Tick(c.now)
 	c.nextTick = c.now.Add(c.cfg.Renew)
 	c.askNow = true
 	c.repeatReleases()
 	c.touchAll()
+	c.watchFitness()
+	c.watchQuorum()
 	c.leaderDuties()
 	c.enrolSelf()
 	c.abdicate()
@@ -233,6 +264,11 @@ func (c *Core) Wake() election.Instant {
 		}
 		if g.touched { // by another group's step, after its own turn
 			at = min(at, c.now)
+		}
+		for _, s := range g.seats {
+			if due := s.wake(); due != 0 {
+				at = min(at, due)
+			}
 		}
 	}
 	return at
@@ -265,13 +301,13 @@ func (c *Core) nodes() []fsm.Node {
 	return c.members
 }
 
-// others returns where every other node listens.
+// others returns where every other node listens, and every voter that was removed.
 func (c *Core) others() []netip.AddrPort {
 	c.listNodes()
 	return c.elsewhere
 }
 
-// listNodes sorts the nodes once for each state. What was handed out stays as it is.
+// listNodes sorts the nodes once for each state and set of voters. What was handed out stays as it is.
 func (c *Core) listNodes() {
 	if c.listed == c.state {
 		return
@@ -284,11 +320,21 @@ func (c *Core) listNodes() {
 			c.elsewhere = append(c.elsewhere, n.Address)
 		}
 	}
+	for id, n := range c.state.Retired {
+		if id != c.cfg.Self.ID && c.mayVote(id) {
+			c.elsewhere = append(c.elsewhere, n.Address)
+		}
+	}
+	slices.SortFunc(c.elsewhere, netip.AddrPort.Compare)
+	c.elsewhere = slices.Compact(c.elsewhere) // a fresh node may be where a removed one was
 }
 
 func (c *Core) name(id fsm.InstanceID) string {
 	if n, ok := c.state.Nodes[id]; ok {
 		return n.Name
+	}
+	if was, ok := c.state.Retired[id]; ok {
+		return was.Name
 	}
 	if id.IsZero() {
 		return ""
@@ -303,16 +349,21 @@ func (c *Core) applied(st *fsm.State) {
 	c.state = st
 	c.voter.Applied(st)
 	c.termApplied()
+	c.nodesLeft(was)
 	if !was.Formed() && st.Formed() {
 		c.hearing.Begin(c.now) // until now every datagram was a stranger's
 	}
 	if was.Document.Revision != st.Document.Revision || was.Cluster != st.Cluster {
+		c.lead.documentAt, c.lead.documentSeen = st.Index, c.now
+		c.askNow = c.askNow || was.Formed() // what is said of the old one is no use to who knows the new one
 		c.documentChanged()
 	}
+	c.beginSweep()
 	for _, g := range c.groups {
 		c.owned(g)
 	}
 	c.again()
+	c.nameInsiders()
 	c.leaderDuties()
 }
 
@@ -326,27 +377,48 @@ func (c *Core) documentChanged() {
 	}
 	for _, def := range c.state.Document.Groups {
 		g := c.groups[def.Name]
+		if waits(def) && (g == nil || !waits(g.def)) {
+			c.notFitYet(def.Name)
+		}
 		if g == nil {
-			g = newGroup(def, election.NewHolder(c.cfg.Boot, c.cfg.Started), c.now)
+			g = newGroup(def, c.newTenure(), c.now)
 			c.groups[def.Name], c.order = g, nil
 			c.resolve(g)
 		} else if !fsm.SameReach(g.def, def) {
 			c.changeReach(g, def)
 		} else {
-			g.def = def
+			c.redefine(g, def)
 		}
 		g.gone, g.touched = false, true
 	}
-	if !c.swept && c.sweeping == 0 {
+	c.checksChanged()
+}
+
+// beginSweep has what an earlier life left removed, once: from when it is done this
+// process may hold addresses itself.
+func (c *Core) beginSweep() {
+	if !c.swept && c.sweeping == 0 && c.state.Document.Revision != 0 && c.knowsEarlierLife() {
 		c.sweep()
 	}
 }
 
-// sweep has what an earlier life left removed, once: from when it is done this
-// process may hold addresses itself.
+// knowsEarlierLife: what an earlier life held stands in the log that was there at the
+// start. Before that is applied a group may not be known yet that was held, and whose
+// release would be said too early.
+//
+//quorate:rule sweep-replayed
+func (c *Core) knowsEarlierLife() bool { return c.alone || c.voter.Caught() }
+
+// sweep looks for the addresses of all documents that are remembered: an earlier life
+// may not have come to the last one.
 func (c *Core) sweep() {
 	c.sweeping, c.sweepAt = c.state.Document.Revision, 0
-	c.do(Sweep{Addrs: c.state.Document.Addrs()})
+	addrs := c.state.Document.Addrs()
+	for _, r := range c.state.Revisions {
+		addrs = append(addrs, r.Document.Addrs()...)
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	c.do(Sweep{Addrs: slices.Compact(addrs)})
 }
 
 // sweepRetry is between attempts to remove what an earlier life left. Until one
@@ -374,8 +446,7 @@ func (c *Core) sweptClean(ev Swept) {
 	c.swept = true
 	for _, g := range c.sorted() {
 		g.touched = true
-		g.close(c.now)
-		g.goneAt = c.now
+		g.close(c.now, removal{goneAt: c.now})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 // An Event is something that happened, told to Step.
@@ -62,10 +63,19 @@ type (
 		Gen   uint64
 		Err   error
 	}
-	// Unbound answers Unbind: without an error, every address was seen gone.
+	// Refreshed answers Refresh.
+	Refreshed struct {
+		Group string
+		Gen   uint64
+		Err   error
+	}
+	// Unbound answers Unbind: without an error, every address was seen gone. Shut is a
+	// reading of the clock from after all earlier writes to the fence and before the removal
+	// began; zero: there is none.
 	Unbound struct {
 		Group string
 		Gen   uint64
+		Shut  election.Instant
 		Err   error
 	}
 	// FenceFailed says that a fence entry could not be written; what came after
@@ -104,6 +114,18 @@ type (
 		Node fsm.Node
 		Err  error
 	}
+	// ServerRemoved answers RemoveServer.
+	ServerRemoved struct {
+		ID  fsm.InstanceID
+		Err error
+	}
+	// Checked is the first result of a check on this node, or that it changed. Why says
+	// what is wrong, for people.
+	Checked struct {
+		Check string
+		Pass  bool
+		Why   string
+	}
 	// Covered says whether the fence is on every device of the host.
 	Covered struct{ Err error }
 	// DiskFailed says that Raft's disk hangs or refuses to write; without an error,
@@ -111,6 +133,23 @@ type (
 	DiskFailed struct{ Err error }
 	// ReleaseAsked says that an operator wants every group off this node.
 	ReleaseAsked struct{}
+	// AdvertHeard is an advert of another router for one of the group's virtual routers,
+	// which Virtual.Refuse accepts. Those of the cluster's own nodes come too. It was
+	// heard on the device below a virtual MAC address; the advert's addresses are the
+	// event's own.
+	AdvertHeard struct {
+		Group, Link string
+		From        netip.Addr
+		Advert      vrrpcompat.Advert
+	}
+	// SourceChanged says which address adverts to a unicast peer, or for the zero Peer to
+	// the group, are sent from on a device. Zero Addr: none can be sent at present.
+	SourceChanged struct {
+		Link   string
+		Family vrrpcompat.Family
+		Peer   netip.Addr
+		Addr   netip.Addr
+	}
 	// Stop says that the process is to end.
 	Stop struct{}
 )
@@ -122,6 +161,8 @@ type Place struct {
 }
 
 func (Woke) event()          {}
+func (AdvertHeard) event()   {}
+func (SourceChanged) event() {}
 func (Applied) event()       {}
 func (Voters) event()        {}
 func (Leader) event()        {}
@@ -132,6 +173,7 @@ func (Link) event()          {}
 func (AddressGone) event()   {}
 func (Swept) event()         {}
 func (Bound) event()         {}
+func (Refreshed) event()     {}
 func (Unbound) event()       {}
 func (FenceFailed) event()   {}
 func (Probed) event()        {}
@@ -140,6 +182,8 @@ func (Proposed) event()      {}
 func (JoinAsked) event()     {}
 func (NonvoterAdded) event() {}
 func (VoterAdded) event()    {}
+func (ServerRemoved) event() {}
+func (Checked) event()       {}
 func (Covered) event()       {}
 func (DiskFailed) event()    {}
 func (ReleaseAsked) event()  {}
@@ -177,10 +221,10 @@ type (
 		At    []Place
 		Until election.Instant
 	}
-	// Refresh renews the lifetime of bound addresses. It is not answered unless it
-	// fails.
+	// Refresh renews the lifetime of bound addresses.
 	Refresh struct {
 		Group string
+		Gen   uint64
 		At    []Place
 		Until election.Instant
 	}
@@ -196,13 +240,19 @@ type (
 		At    []Place
 		Until election.Instant
 	}
-	// Advertise sends the group's VRRP advert, not after Until.
+	// Advertise sends the group's VRRP advert, not after Until. The priority is what the
+	// advert says; 0 gives the group up.
 	Advertise struct {
 		Group string
 		VRRP  fsm.VRRP
 		At    []Place
 		Until election.Instant
 	}
+	// Unserve ends what Resolve began: the group is gone.
+	Unserve struct{ Group fsm.Group }
+	// Insiders says from which addresses the cluster's other nodes send adverts. It
+	// replaces the earlier ones.
+	Insiders struct{ From []netip.Addr }
 	// Probe asks the LAN whether another host has one of the addresses.
 	Probe struct {
 		Group string
@@ -222,8 +272,30 @@ type (
 	Propose struct{ Command fsm.Command }
 	// AddNonvoter has a node get the log without a vote, so that it catches up.
 	AddNonvoter struct{ Node fsm.Node }
-	// AddVoter makes a node a voter. The leader's; spacing is observed already.
-	AddVoter struct{ Node fsm.Node }
+	// AddVoter makes a node a voter. The leader's; spacing is observed already, for a
+	// change of the set Over: it must be refused if that is not the last one any more.
+	AddVoter struct {
+		Node fsm.Node
+		Over election.VoterSet
+	}
+	// RemoveServer takes a removed node from Raft's members, voter or not. The leader's,
+	// as AddVoter.
+	RemoveServer struct {
+		ID   fsm.InstanceID
+		Over election.VoterSet
+	}
+	// Transition says for hooks where a group stands on this node now: active, backup or
+	// fault. It comes after everything else in a step.
+	Transition struct {
+		Group string
+		To    string
+		// From is what was said last. Empty: nothing, in this process. The same as To: it is
+		// said again, because what a hook did may have been lost in a cut that is over now.
+		From      string
+		Epoch     uint64
+		Reason    string
+		Addresses []netip.Prefix
+	}
 	// Campaign makes this node stand for leader at once.
 	Campaign struct{}
 	// AskCampaign asks another node to take the leadership over.
@@ -238,25 +310,29 @@ type (
 	Done struct{}
 )
 
-func (Send) effect()        {}
-func (SetFence) effect()    {}
-func (ClearFence) effect()  {}
-func (Bind) effect()        {}
-func (Refresh) effect()     {}
-func (Unbind) effect()      {}
-func (Announce) effect()    {}
-func (Advertise) effect()   {}
-func (Probe) effect()       {}
-func (Resolve) effect()     {}
-func (Sweep) effect()       {}
-func (WriteHold) effect()   {}
-func (Propose) effect()     {}
-func (AddNonvoter) effect() {}
-func (AddVoter) effect()    {}
-func (Campaign) effect()    {}
-func (AskCampaign) effect() {}
-func (Log) effect()         {}
-func (Done) effect()        {}
+func (Unserve) effect()      {}
+func (Insiders) effect()     {}
+func (Send) effect()         {}
+func (SetFence) effect()     {}
+func (ClearFence) effect()   {}
+func (Bind) effect()         {}
+func (Refresh) effect()      {}
+func (Unbind) effect()       {}
+func (Announce) effect()     {}
+func (Advertise) effect()    {}
+func (Probe) effect()        {}
+func (Resolve) effect()      {}
+func (Sweep) effect()        {}
+func (WriteHold) effect()    {}
+func (Propose) effect()      {}
+func (AddNonvoter) effect()  {}
+func (AddVoter) effect()     {}
+func (RemoveServer) effect() {}
+func (Transition) effect()   {}
+func (Campaign) effect()     {}
+func (AskCampaign) effect()  {}
+func (Log) effect()          {}
+func (Done) effect()         {}
 
 // A Level is how much a log line matters.
 type Level uint8

@@ -1,12 +1,14 @@
 package core
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/vipctl"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 // A phase is where one group stands on this host.
@@ -31,7 +33,7 @@ type group struct {
 	def    fsm.Group
 	gone   bool // the document no longer has it
 	epoch  uint64
-	holder *election.Holder
+	holder tenure
 	phase  phase
 	since  election.Instant // in this phase; for active: since it opened
 	// deadline is what the fence was told, while binding or active.
@@ -43,6 +45,7 @@ type group struct {
 
 	at       []Place // devices of the addresses on this host
 	resolved bool
+	anew     bool   // not resolved, and was when the document changed
 	asked    uint64 // of the last Resolve; older replies are void
 	// bound is where the addresses were put: what must be taken off, even if the
 	// devices have changed since.
@@ -57,19 +60,43 @@ type group struct {
 	releasedAt  election.Instant // the stamp of the last release; zero: none to repeat
 	repeatUntil election.Instant
 
-	announced   int // announcements sent since it opened
-	advertAt    election.Instant
-	refreshAt   election.Instant
-	retryAt     election.Instant // of a failed Unbind
-	goneAt      election.Instant // while closing: the addresses were seen gone; zero: not yet
-	touched     bool             // look at it before Step ends
-	due         election.Instant // look at it then
-	unbindFails int
+	announced int // announcements sent since it opened
+	advertAt  election.Instant
+	refreshAt election.Instant
+	refreshed election.Instant // when the kernel took an address or its lifetime last
+	missing   bool             // somebody took an address off, and it is not known to be back
+	touched   bool             // look at it before Step ends
+	due       election.Instant // look at it then
+
+	removal  removal // while closing
+	leaving  removal // while open: of addresses that left the group
+	joining  joining // while open
+	newcomer newcomer
+
+	proof    uint64 // the epoch by which a majority last let it be open
+	unproven unproven
+
+	// For hooks.
+	stood       string // what they were told last; empty: nothing
+	standsAgain bool   // tell them once more
+	left        string // why it was let go here last
+
+	// Of VRRP: see seat.
+	seats       []*seat
+	seated      fsm.Group // what the seats were made for
+	seatErr     string
+	listenUntil election.Instant // in a cluster: hear first who is Active outside; zero: nothing can be heard
+	called      bool             // alone: the Routers are started
+	restUntil   election.Instant // alone: after a tie, do not come back before
+	cause       vrrpcompat.Cause // of the last change of a Router
+	lastWords   []Place          // priority 0 is due for these when the addresses are gone
+	quiet       election.Instant // of the deadline until which it was open last
 
 	// For status and for saying a thing once.
-	conflict   string // "10.0.0.200 is at 02:…": the last one found
-	placeErr   string
-	complained uint64 // the epoch at which a voter's refusal was reported
+	conflictAddr netip.Addr
+	conflict     string // "10.0.0.200 is at 02:…": the last one found
+	placeErr     string
+	complained   uint64 // the epoch at which a voter's refusal was reported
 }
 
 const (
@@ -87,7 +114,7 @@ const (
 	handOffTime = 10 * time.Second
 )
 
-func newGroup(def fsm.Group, h *election.Holder, now election.Instant) *group {
+func newGroup(def fsm.Group, h tenure, now election.Instant) *group {
 	return &group{def: def, holder: h, phase: idle, since: now}
 }
 
@@ -131,6 +158,9 @@ func (c *Core) wants(g *group) (string, bool) {
 	if u := c.unfit(g); u != 0 && u != election.UnfitConflict {
 		return u.String(), false
 	}
+	if c.alone && len(c.ails(g)) > 0 { // there is nobody to name another
+		return election.UnfitCheck.String(), false
+	}
 	return "", true
 }
 
@@ -162,7 +192,7 @@ func (c *Core) unfit(g *group) election.Unfit {
 		return election.UnfitClock
 	case c.uncovered():
 		return election.UnfitKernel
-	case !g.resolved:
+	case !g.resolved && !g.anew:
 		return election.UnfitNoDevice
 	case c.onDeadLink(g):
 		return election.UnfitNoCarrier
@@ -190,8 +220,9 @@ func (c *Core) onDeadLink(g *group) bool {
 
 // advance brings the group as far as it can go now and sets when to look again.
 func (c *Core) advance(g *group) {
-	g.due = 0
+	g.due, c.advanced = 0, true
 	why, wants := c.wants(g)
+	c.callRouters(g, wants)
 	switch g.phase {
 	case idle:
 		c.leaveIdle(g, wants)
@@ -209,6 +240,7 @@ func (c *Core) advance(g *group) {
 	if g.phase == idle && g.gone && c.now.After(g.repeatUntil) {
 		delete(c.groups, g.def.Name)
 		c.order = nil
+		c.do(Unserve{Group: g.def})
 	}
 }
 
@@ -224,7 +256,7 @@ func (c *Core) leaveIdle(g *group, wants bool) {
 	g.wakeAt(later(c.now, g.faultUntil))
 	if wants {
 		g.enter(waiting, c.now)
-		c.askNow = true
+		c.askNow, g.touched = true, c.alone // alone, nobody's answer brings it further
 	}
 }
 
@@ -248,6 +280,9 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 		g.wakeAt(g.faultUntil)
 		return
 	}
+	if !g.resolved {
+		return
+	}
 	deadline, ok := g.holder.Deadline(c.now, c.log)
 	if !ok {
 		if at, ok := g.holder.NextStart(c.now, c.log); ok {
@@ -258,23 +293,35 @@ func (c *Core) whileWaiting(g *group, wants bool) {
 	if c.occupied(g) {
 		return
 	}
-	if !g.proven {
-		g.gen = c.nextGen()
-		g.enter(probing, g.since)
-		c.do(Probe{Group: g.def.Name, Gen: g.gen, At: g.at})
+	if c.forbids(g) != "" {
+		g.wakeAt(later(c.now, g.listenUntil))
+		g.wakeAt(later(c.now, g.restUntil))
+		c.probeAhead(g)
+		return
+	}
+	if !g.proven && len(g.unasked()) > 0 {
+		c.probe(g)
 		return
 	}
 	c.openFence(g, deadline)
 }
 
+// probe asks the LAN whether another host has the addresses.
+func (c *Core) probe(g *group) {
+	g.gen = c.nextGen()
+	g.enter(probing, g.since)
+	c.do(Probe{Group: g.def.Name, Gen: g.gen, At: g.unasked()})
+}
+
 // occupied reports whether an address of the group is still on this host under
-// another group that it moved away from. That one's removal must not hit ours, nor
-// its forgetting of the fence.
+// another group that it moved away from, or is being taken off. That removal must not
+// hit ours, nor the forgetting of the fence after it.
 //
 //quorate:rule address-free
 func (c *Core) occupied(g *group) bool {
+	ours := func(p Place) bool { return slices.Contains(g.def.Addrs(), p.Prefix.Addr()) }
 	for _, o := range c.groups {
-		if o != g && slices.ContainsFunc(o.bound, func(p Place) bool { return slices.Contains(g.def.Addrs(), p.Prefix.Addr()) }) {
+		if slices.ContainsFunc(o.leaving.at, ours) || o != g && slices.ContainsFunc(o.bound, ours) {
 			return true
 		}
 	}
@@ -288,19 +335,24 @@ func (c *Core) openFence(g *group, deadline election.Instant) {
 	g.bound = g.at
 	g.refreshAt = c.now.Add(refreshEvery)
 	g.enter(binding, g.since)
-	c.fenceThenAddress(g)
+	g.lastWords, g.left = nil, ""
+	g.proof = g.epoch
+	c.fenceThenAddress(g, g.bound, g.gen)
 	g.wakeAt(deadline)
 }
 
 // fenceThenAddress: the entry with the deadline is there before the address is. An
-// address without an entry passes.
+// address without an entry passes. Between the two goes an advert (RFC 9568, section
+// 6.4.2, has it first too), so that a router outside that is Active falls silent before
+// this host answers.
 //
 //quorate:rule fence-first
-func (c *Core) fenceThenAddress(g *group) {
-	c.do(
-		SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: g.deadline},
-		Bind{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: g.deadline},
-	)
+func (c *Core) fenceThenAddress(g *group, at []Place, gen uint64) {
+	c.do(SetFence{Group: g.def.Name, Addrs: addrsOf(at), Until: g.deadline})
+	if g.def.VRRP.ID != 0 {
+		c.do(Advertise{Group: g.def.Name, VRRP: c.said(g), At: g.bound, Until: quietFrom(g.deadline)})
+	}
+	c.do(Bind{Group: g.def.Name, Gen: gen, At: at, Until: g.deadline})
 }
 
 // whileOpen extends the deadline as far as the answers go, and shuts when they no
@@ -310,17 +362,25 @@ func (c *Core) whileOpen(g *group, why string, wants bool) {
 		c.shut(g, why)
 		return
 	}
-	if d, ok := g.holder.Deadline(c.now, c.log); ok && d.After(g.deadline) && c.now.Before(g.deadline) {
-		g.deadline = d
-		c.do(SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: d})
-		c.refreshLifetime(g)
+	if why := c.forbids(g); why != "" {
+		c.shut(g, why)
+		return
 	}
+	c.extend(g)
 	if !c.now.Before(g.deadline) {
 		c.shut(g, "lease-expired")
 		return
 	}
 	if g.phase == active {
+		c.whileLeaving(g)
+		c.whileJoining(g)
 		c.speak(g)
+	}
+	if at, ok := g.holder.NextStart(c.now, c.log); ok && g.proof != g.epoch {
+		g.wakeAt(at)
+	}
+	if holdAsked(g.def) {
+		g.wakeAt(later(c.now, c.holdOnAt(g)))
 	}
 	g.wakeAt(g.deadline)
 }
@@ -332,7 +392,7 @@ func (c *Core) refreshLifetime(g *group) {
 		return
 	}
 	g.refreshAt = c.now.Add(refreshEvery)
-	c.do(Refresh{Group: g.def.Name, At: g.bound, Until: g.deadline})
+	c.refresh(g)
 }
 
 // quietFrom is from when nothing more is said before a deadline: what waits in a
@@ -345,29 +405,35 @@ func quietFrom(deadline election.Instant) election.Instant {
 
 // speak sends the announcements and adverts that are due, and wakes for the next.
 func (c *Core) speak(g *group) {
-	schedule := vipctl.Schedule(g.def.Announce.Repeat, g.def.Announce.Refresh)
 	quiet := quietFrom(g.deadline)
-	if at, ok := schedule.At(g.announced); ok {
-		if due := g.since.Add(at); !c.now.Before(due) {
-			if c.now.Before(quiet) {
-				c.do(Announce{Group: g.def.Name, At: g.bound, Until: quiet})
-				g.announced++
-			}
-		} else {
-			g.wakeAt(due)
-		}
-	}
-	if at, ok := schedule.At(g.announced); ok {
-		g.wakeAt(later(c.now, g.since.Add(at)))
+	c.announce(g, g.here(g.bound), g.since, &g.announced, vipctl.Schedule(g.def.Announce.Repeat, g.def.Announce.Refresh))
+	if at := g.here(g.newcomer.at); len(at) > 0 {
+		c.announce(g, at, g.newcomer.since, &g.newcomer.announced, vipctl.Schedule(g.def.Announce.Repeat, 0))
 	}
 	if g.def.VRRP.ID == 0 {
 		return
 	}
 	if !c.now.Before(g.advertAt) {
-		c.do(Advertise{Group: g.def.Name, VRRP: g.def.VRRP, At: g.bound, Until: quiet})
+		if !c.now.Before(quiet) {
+			return // it goes with the next renewal
+		}
+		c.do(Advertise{Group: g.def.Name, VRRP: c.said(g), At: g.bound, Until: quiet})
 		g.advertAt = nextAdvert(g.advertAt, c.now, g.def.VRRP.Interval)
 	}
 	g.wakeAt(g.advertAt)
+}
+
+// announce sends what is due of a schedule that began at an instant, of which some are
+// sent, and wakes for the next.
+func (c *Core) announce(g *group, what []Place, from election.Instant, sent *int, schedule vipctl.Announcements) {
+	quiet := quietFrom(g.deadline)
+	if at, ok := schedule.At(*sent); ok && !c.now.Before(from.Add(at)) && c.now.Before(quiet) {
+		c.do(Announce{Group: g.def.Name, At: what, Until: quiet})
+		*sent++
+	}
+	if at, ok := schedule.At(*sent); ok {
+		g.wakeAt(later(c.now, from.Add(at)))
+	}
 }
 
 // nextAdvert keeps the adverts on their grid, so that lateness does not add up,
@@ -383,42 +449,37 @@ func nextAdvert(due, now election.Instant, interval time.Duration) election.Inst
 // bound: the addresses are on; from here on the node is Active.
 func (c *Core) bound(ev Bound) {
 	g := c.groups[ev.Group]
+	if g != nil && g.phase == active && ev.Gen == g.joining.gen {
+		c.joined(g, ev)
+		return
+	}
 	if g == nil || ev.Gen != g.gen || g.phase != binding {
 		return // shut meanwhile: an Unbind follows in the same queue
 	}
 	g.touched = true
 	if ev.Err != nil {
-		c.failed(g, election.UnfitKernel, kernelRetry)
-		c.say(Error, "the kernel refused the address", "group", ev.Group, "error", ev.Err)
-		c.shut(g, election.UnfitKernel.String())
+		c.refusedAddress(g, ev.Err)
 		return
 	}
-	c.say(Info, "vip active", "group", ev.Group, "epoch", g.epoch,
-		"reason", c.state.Assignments[ev.Group].Reason.String(), "waited", c.now.Sub(g.since))
+	c.say(Info, "vip active", "group", ev.Group, "epoch", g.epoch, "reason", c.why(g), "waited", c.now.Sub(g.since))
 	g.enter(active, c.now)
 	g.proven = true
 	g.announced, g.advertAt = 0, c.now
+	g.refreshed, g.missing = c.now, false
+	c.speaking(g, true)
 	c.askNow = true // so that everyone knows that it is open
+}
+
+func (c *Core) refusedAddress(g *group, err error) {
+	c.failed(g, election.UnfitKernel, kernelRetry)
+	c.say(Error, "the kernel refused the address", "group", g.def.Name, "error", err)
+	c.shut(g, election.UnfitKernel.String())
 }
 
 // failed makes the host unfit for the group for a while.
 func (c *Core) failed(g *group, why election.Unfit, wait time.Duration) {
 	g.fault, g.faultUntil = why, c.now.Add(wait)
 	c.askNow = true
-}
-
-// changeReach gives the group other addresses or devices: what is held under the
-// old ones is shut first, and the LAN is asked about the new ones.
-func (c *Core) changeReach(g *group, def fsm.Group) {
-	c.shut(g, fsm.ReasonDocument.String())
-	g.def, g.proven, g.resolved = def, false, false
-	c.resolve(g)
-}
-
-// resolve asks for the devices of the group's addresses.
-func (c *Core) resolve(g *group) {
-	g.asked = c.nextGen()
-	c.do(Resolve{Group: g.def, Gen: g.asked})
 }
 
 // nextGen numbers a request to a worker, so that its own reply is the only one that

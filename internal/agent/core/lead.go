@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/election"
@@ -17,6 +18,7 @@ type leading struct {
 	proposed  map[string]election.Instant // by group: an Assign is under way since
 	opening   map[string]*opening
 	nonvoter  map[fsm.InstanceID]bool // those that this leader gave the log to
+	removed   map[fsm.InstanceID]bool // and those that it took it from
 	changing  bool                    // a change of the Raft configuration is under way
 	changeAt  election.Instant        // not another before
 	abdicated election.Instant        // when another was last asked to lead
@@ -25,14 +27,36 @@ type leading struct {
 	setCommitted  election.Instant // since when the last voter set is known committed
 	termCommitted election.Instant // since when the first entry of our own term is
 	readySince    election.Instant // since when a majority of voters confirms; zero: not
+
+	documentAt   uint64           // the index at which the present document was applied
+	documentSeen election.Instant // and when that was
 }
 
 // opening is how the present owner of a group gets on with opening it.
 type opening struct {
 	epoch  uint64
 	from   election.Instant // counting from here
-	failed map[fsm.InstanceID]int
+	open   election.Instant // since when it was seen open in this epoch; zero: not
+	tries  int              // owners in a row that did not open it
+	failed map[fsm.InstanceID]failure
 }
+
+// A failure is how often a node was named in vain, and when last.
+type failure struct {
+	times int
+	at    election.Instant
+}
+
+// counts reports whether the node is still passed over for it: for a second, and twice as
+// long after each further time, so that a node that was mended gets its group back.
+func (f failure) counts(now election.Instant) bool {
+	return f.times > 0 && now.Sub(f.at) < time.Second<<min(f.times, 9)
+}
+
+// forgiven is for how many leases a node must have held a group until its failures are
+// forgotten. One that holds it for a moment and fails again would else have it given back
+// for ever.
+const forgiven = 10
 
 const (
 	// proposalPatience is after how long an Assign that was not answered is proposed
@@ -47,15 +71,37 @@ func newLeading() leading {
 		proposed: map[string]election.Instant{},
 		opening:  map[string]*opening{},
 		nonvoter: map[fsm.InstanceID]bool{},
+		removed:  map[fsm.InstanceID]bool{},
 	}
 }
 
-// opened notes that the owner holds the group: its failures are forgotten.
-func (l *leading) opened(group string, epoch uint64, now election.Instant) {
-	if o := l.opening[group]; o != nil && o.epoch == epoch {
-		o.from = now
-		clear(o.failed)
+// opened notes that the owner holds the group, or would but for a router outside.
+func (c *Core) opened(group string, epoch uint64) {
+	o := c.lead.opening[group]
+	if o == nil || o.epoch != epoch {
+		return
 	}
+	o.from, o.tries = c.now, 0
+	if o.open == 0 {
+		o.open = c.now
+	}
+	if c.now.Sub(o.open) >= forgiven*c.cfg.Lease {
+		delete(o.failed, c.state.Assignments[group].Owner)
+	}
+}
+
+// passedOn notes that a group has another owner. The one before was named in vain if it
+// was never seen to have it open.
+func (c *Core) passedOn(o *opening, group string, a fsm.Assignment) {
+	vain := a.Reason == fsm.ReasonNotOpen || a.Reason == fsm.ReasonUnfit && o.epoch != 0 && o.open == 0
+	if vain {
+		from := c.previousOwner(group, a.Epoch)
+		o.failed[from] = failure{o.failed[from].times + 1, c.now}
+	}
+	if a.Reason == fsm.ReasonNotOpen {
+		o.tries++
+	}
+	o.epoch, o.from, o.open = a.Epoch, c.now, 0
 }
 
 // newLeader takes Raft's word on the leader. When there is none, the last one is
@@ -70,6 +116,7 @@ func (c *Core) newLeader(ev Leader) {
 		c.lead.termCommitted = 0
 		clear(c.lead.proposed)
 		clear(c.lead.nonvoter)
+		clear(c.lead.removed)
 	}
 	c.leader = ev
 	c.termApplied()
@@ -89,36 +136,93 @@ func (c *Core) voters(log election.VoterLog) {
 	if log.LastCommitted && (!same || !c.log.LastCommitted) {
 		c.lead.setCommitted = c.now
 	}
-	c.log = log
+	c.log, c.listed = log, nil
 	c.askNow = true
 	c.touchAll()
 }
 
 // leaderDuties is what the leader does when anything changed, and each tick.
 func (c *Core) leaderDuties() {
+	if c.alone {
+		return
+	}
 	c.observeOpenings()
 	if !c.leader.Self || !c.state.Formed() || !c.hearing.MayJudge(c.now) || !c.hearing.Informed(c.now, c.log.Last) {
 		return // who knows of no majority may be the one who was away
 	}
-	for _, a := range fsm.Place(c.state, c.view()) {
-		if at, ok := c.lead.proposed[a.Group]; ok && c.now.Sub(at) < proposalPatience {
-			continue
+	v, unsure := c.view(), c.unsure()
+	c.noteLost(v)
+	if unsure {
+		forgetChecks(&v)
+	}
+	for name := range c.lead.proposed {
+		v.Pending = v.Pending || c.underWay(name)
+	}
+	for _, a := range fsm.Place(c.state, v) {
+		if c.underWay(a.Group) || unsure && (a.Reason.Serves() || c.state.Assignments[a.Group].Owner.IsZero()) {
+			continue // what can wait does, or the group would soon be moved a second time
 		}
 		c.lead.proposed[a.Group] = c.now
 		c.say(Info, "assigning", "group", a.Group, "from", c.name(c.state.Assignments[a.Group].Owner),
 			"to", c.name(a.Owner), "reason", a.Reason.String())
 		c.do(Propose{Command: fsm.Command{Assign: &a}})
 	}
-	c.addVoters()
+	c.changeMembers()
+}
+
+// unsurePatience is for how many leases the leader waits until every node that lives
+// speaks of the present document.
+const unsurePatience = 3
+
+// unsure reports whether some node still speaks of an earlier document than the present
+// one. What checks and weights say of different documents cannot be compared: a group
+// would be passed to whoever speaks of the better one, and on when it no longer does.
+func (c *Core) unsure() bool {
+	if c.now.Sub(c.lead.documentSeen) >= unsurePatience*c.cfg.Lease {
+		return false
+	}
+	return slices.ContainsFunc(c.nodes(), func(n fsm.Node) bool {
+		return n.ID != c.cfg.Self.ID && c.alive(n.ID) && c.peers[n.ID].applied < c.lead.documentAt
+	})
+}
+
+// forgetChecks leaves of a view what does not depend on the document: enough for the
+// moves that must be.
+func forgetChecks(v *fsm.View) {
+	v.Pending = true
+	for id, n := range v.Nodes {
+		n.Failing, n.Adjust = nil, nil
+		v.Nodes[id] = n
+	}
+}
+
+// underWay reports whether an Assign of the group was proposed and is not answered.
+func (c *Core) underWay(group string) bool {
+	at, ok := c.lead.proposed[group]
+	return ok && c.now.Sub(at) < proposalPatience
 }
 
 // view is what this node knows of the others, for Place.
 func (c *Core) view() fsm.View {
 	v := fsm.View{Leader: c.leader.ID, Nodes: map[fsm.InstanceID]fsm.NodeView{}}
 	for id := range c.state.Nodes {
-		v.Nodes[id] = c.nodeView(id)
+		n := c.nodeView(id)
+		if id != c.cfg.Self.ID && n.Alive && c.peers[id].applied < c.lead.documentAt {
+			c.onlyKeeps(id, &n)
+		}
+		v.Nodes[id] = n
 	}
 	return v
+}
+
+// onlyKeeps: a node that does not know the present document, because it has just begun or
+// lags, cannot have said how it is by that. It is given nothing.
+func (c *Core) onlyKeeps(id fsm.InstanceID, n *fsm.NodeView) {
+	for name := range c.groups {
+		if c.state.Assignments[name].Owner != id {
+			put(&n.Unfit, name, true)
+		}
+	}
 }
 
 func (c *Core) nodeView(id fsm.InstanceID) fsm.NodeView {
@@ -126,27 +230,39 @@ func (c *Core) nodeView(id fsm.InstanceID) fsm.NodeView {
 	if id == c.cfg.Self.ID {
 		n.Stopping = c.stop.asked
 		for _, g := range c.sorted() {
-			if c.unfit(g) != 0 {
-				put(&n.Unfit, g.def.Name, true)
-			}
+			u, adjust := c.fitness(g)
+			note(&n, g.def.Name, u, adjust)
 		}
 	} else if p := c.peers[id]; p != nil {
 		n.Stopping = p.health.Stopping
 		for name, g := range p.groups {
-			if g.Unfit != 0 {
-				put(&n.Unfit, name, true)
-			}
+			note(&n, name, g.Unfit, g.Adjust)
 		}
 	}
+	c.fitFor(id, &n)
 	for name, o := range c.lead.opening {
-		if tries := o.failed[id]; tries > 0 {
-			put(&n.Failed, name, tries)
+		if f := o.failed[id]; f.counts(c.now) {
+			put(&n.Failed, name, f.times)
 		}
 		if a := c.state.Assignments[name]; a.Owner == id && a.Epoch == o.epoch && c.overdue(name, id, o) {
 			put(&n.Overdue, name, true)
 		}
 	}
 	return n
+}
+
+// note adds what a node says of itself and a group.
+func note(n *fsm.NodeView, group string, u election.Unfit, adjust int16) {
+	switch u {
+	case 0:
+	case election.UnfitCheck:
+		put(&n.Failing, group, true)
+	default:
+		put(&n.Unfit, group, true)
+	}
+	if adjust != 0 {
+		put(&n.Adjust, group, int(adjust))
+	}
 }
 
 // put makes the map only when there is something to put in: on a good day there is not.
@@ -162,8 +278,8 @@ func (c *Core) alive(id fsm.InstanceID) bool {
 	if id == c.cfg.Self.ID {
 		return true
 	}
-	if _, heard := c.peers[id]; !heard {
-		return false
+	if p := c.peers[id]; p == nil || p.groups == nil {
+		return false // of a long renewal only a part has come
 	}
 	_, lost := c.hearing.Lost(c.now, id, c.log.Last)
 	return !lost
@@ -185,17 +301,14 @@ func (c *Core) observeOpenings() {
 	for name, a := range c.state.Assignments {
 		o := c.lead.opening[name]
 		if o == nil {
-			o = &opening{failed: map[fsm.InstanceID]int{}}
+			o = &opening{failed: map[fsm.InstanceID]failure{}}
 			c.lead.opening[name] = o
 		}
 		if o.epoch != a.Epoch {
-			if a.Reason == fsm.ReasonNotOpen {
-				o.failed[c.previousOwner(name, a.Epoch)]++
-			}
-			o.epoch, o.from = a.Epoch, c.now
+			c.passedOn(o, name, a)
 		}
-		if g := c.groups[name]; a.Owner == c.cfg.Self.ID && g != nil && g.phase == active {
-			c.lead.opened(name, a.Epoch, c.now)
+		if g := c.groups[name]; a.Owner == c.cfg.Self.ID && g != nil && (g.phase == active || c.yielded(g)) {
+			c.opened(name, a.Epoch)
 		}
 	}
 }
@@ -234,11 +347,7 @@ func (c *Core) overdue(group string, owner fsm.InstanceID, o *opening) bool {
 	if c.lead.readySince == 0 {
 		return false
 	}
-	tries := 0
-	for _, n := range o.failed {
-		tries += n
-	}
-	patience := election.NotOpenLeases * c.cfg.Lease << min(tries, 6)
+	patience := election.NotOpenLeases * c.hearing.LeaseOf(owner) << min(o.tries, 6)
 	if c.hearing.Silent(c.now, owner) {
 		return c.toldDark(group, o.epoch) > patience
 	}
@@ -275,7 +384,11 @@ func (c *Core) proposed(ev Proposed) {
 
 // Move checks a move by hand and returns the command for it.
 func (c *Core) Move(group, node string) (fsm.Command, error) {
-	if _, ok := c.state.Document.Group(group); !ok {
+	if c.alone {
+		return fsm.Command{}, errNoMoves
+	}
+	def, ok := c.state.Document.Group(group)
+	if !ok {
 		return fsm.Command{}, fmt.Errorf("there is no group %q", group)
 	}
 	n, ok := c.state.NodeByName(node)
@@ -293,131 +406,39 @@ func (c *Core) Move(group, node string) (fsm.Command, error) {
 		return fsm.Command{}, fmt.Errorf("node %s is not heard by a majority", node)
 	case v.Stopping:
 		return fsm.Command{}, fmt.Errorf("node %s is stopping", node)
-	case v.Unfit[group]:
+	case c.state.Drained[n.ID]:
+		return fsm.Command{}, fmt.Errorf("node %s is drained: `quorate undrain %s` first", node, node)
+	case never(def, node):
+		return fsm.Command{}, fmt.Errorf("node %s has priority 0 for group %s: it is never to hold it", node, group)
+	case v.Unfit[group], v.Failing[group]:
 		return fsm.Command{}, fmt.Errorf("node %s cannot hold group %s: %s", node, group, c.unfitOf(n.ID, group))
 	}
 	return fsm.Command{Assign: &fsm.Assign{Group: group, Owner: n.ID, Seen: a.Epoch, Reason: fsm.ReasonMove}}, nil
 }
 
-func (c *Core) unfitOf(id fsm.InstanceID, group string) election.Unfit {
-	if id == c.cfg.Self.ID {
-		return c.unfit(c.groups[group])
-	}
-	return c.peers[id].groups[group].Unfit
+// never: the document keeps the group off the node.
+func never(def fsm.Group, node string) bool {
+	p, named := def.Priority[node]
+	return named && p == 0
 }
 
-// CheckJoin says whether a node may join: its name must not be another instance's.
-func (c *Core) CheckJoin(n fsm.Node) error {
-	if other, ok := c.state.NodeByName(n.Name); ok && other.ID != n.ID {
-		return fmt.Errorf("the name %q belongs to instance %s, and this is instance %s: %w", n.Name, other.ID.Short(), n.ID.Short(), fsm.ErrNameTaken)
+// unfitOf says why a node cannot hold a group, in the words that it is known by here.
+func (c *Core) unfitOf(id fsm.InstanceID, group string) string {
+	if id != c.cfg.Self.ID {
+		return c.peers[id].groups[group].Unfit.String()
 	}
-	return nil
-}
-
-// addVoters makes every node that the cluster knows a voter: without a vote until
-// it has caught up, then one change of the voter set at a time, spaced.
-func (c *Core) addVoters() {
-	if len(c.log.Last.Voters) >= election.MaxVoters || c.now.Before(c.lead.changeAt) {
-		return
+	g := c.groups[group]
+	if u := c.unfit(g); u != 0 {
+		return u.String()
 	}
-	for _, n := range c.nodes() {
-		switch {
-		case c.log.Last.Has(n.ID):
-		case c.lead.changing:
-			return
-		case !c.lead.nonvoter[n.ID]:
-			c.lead.changing = true
-			c.do(AddNonvoter{Node: n})
-			return
-		case c.caughtUp(n.ID) && c.mayChangeVoters():
-			c.lead.changing = true
-			c.do(AddVoter{Node: n})
-			return
-		}
-	}
-}
-
-// caughtUp reports whether the node itself said that it applied what we have.
-func (c *Core) caughtUp(id fsm.InstanceID) bool {
-	p := c.peers[id]
-	return p != nil && c.alive(id) && p.applied >= c.state.Index
-}
-
-// mayChangeVoters is the spacing of membership changes (lease.md, V6).
-func (c *Core) mayChangeVoters() bool {
-	return c.seenCommitted() &&
-		election.MayChangeVoters(c.now, c.lead.setCommitted, c.lead.termCommitted, max(c.state.Document.MaxHold, c.voter.Longest()))
-}
-
-// seenCommitted: a set that is not committed may be rolled back, and then two
-// different ones may follow it.
-//
-//quorate:rule change-after-commit
-func (c *Core) seenCommitted() bool {
-	return c.log.LastCommitted && c.lead.setCommitted != 0 && c.lead.termCommitted != 0
-}
-
-// joinAsked takes a node's request to belong to the cluster: once the cluster knows
-// it, whoever leads makes it a voter.
-func (c *Core) joinAsked(n fsm.Node) {
-	if known, ok := c.state.Nodes[n.ID]; c.leader.Self && c.CheckJoin(n) == nil && (!ok || known != n) {
-		c.do(Propose{Command: fsm.Command{Enrol: &fsm.Enrol{Node: n}}})
-	}
-}
-
-func (c *Core) nonvoterAdded(ev NonvoterAdded) {
-	c.lead.changing = false
-	if ev.Err != nil {
-		c.lead.changeAt = c.now.Add(proposalPatience)
-		c.say(Warn, "the node could not be given the log; it is tried again", "node", ev.Node.Name, "error", ev.Err)
-		return
-	}
-	c.lead.nonvoter[ev.Node.ID] = true
-	c.say(Info, "the node gets the log, and a vote when it has caught up", "node", ev.Node.Name)
-}
-
-func (c *Core) voterAdded(ev VoterAdded) {
-	c.lead.changing = false
-	if ev.Err != nil {
-		c.lead.changeAt = c.now.Add(proposalPatience)
-		c.say(Warn, "the node could not be made a voter; it is tried again", "node", ev.Node.Name, "error", ev.Err)
-		return
-	}
-	c.say(Info, "voter added", "node", ev.Node.Name)
-}
-
-// enrolSelf corrects the cluster's entry for this node when the file says otherwise
-// than the state: another name or role. Another address is not corrected: Raft would
-// go on calling the old one.
-func (c *Core) enrolSelf() {
-	known, ok := c.state.Nodes[c.cfg.Self.ID]
-	if !ok {
-		return
-	}
-	c.checkAddress(known)
-	self := c.cfg.Self
-	self.Address = known.Address
-	if known == self || c.leader.ID.IsZero() || c.now.Sub(c.lead.enrolled) < proposalPatience {
-		return
-	}
-	c.lead.enrolled = c.now
-	c.do(Propose{Command: fsm.Command{Enrol: &fsm.Enrol{Node: self}}})
-}
-
-func (c *Core) checkAddress(known fsm.Node) {
-	if known.Address == c.cfg.Self.Address || c.moved != nil {
-		return
-	}
-	c.moved = fmt.Errorf("address: the cluster knows this node at %s and the file says %s, where nobody calls it: a node's address "+
-		"cannot be changed in this version; put the old one back, or start with an empty data_dir and another node name", known.Address, c.cfg.Self.Address)
-	c.say(Error, "this node has another address than the cluster knows", "error", c.moved)
+	return strings.Join(c.ails(g), "; ")
 }
 
 // campaign stands for leader when the leader is lost and it is this node's turn.
 func (c *Core) campaign() {
 	c.campaignAt = 0
 	at, ok := c.hearing.CampaignAt(c.now, c.leader.ID, c.log.Last, c.lastCampaign)
-	if !ok || c.stop.asked {
+	if !ok || c.stop.asked || c.retired() {
 		return
 	}
 	if c.now.Before(at) {
@@ -441,10 +462,10 @@ func (c *Core) diskFailed(ev DiskFailed) {
 	c.abdicate()
 }
 
-// abdicate asks another to lead while this node's disk is of no use, again each
-// second until it has.
+// abdicate asks another to lead while this node's disk is of no use or it was removed
+// from the cluster, again each second until it has.
 func (c *Core) abdicate() {
-	if c.disk == nil || !c.leader.Self || c.now.Sub(c.lead.abdicated) < time.Second {
+	if c.disk == nil && !c.retired() || !c.leader.Self || c.now.Sub(c.lead.abdicated) < time.Second {
 		return
 	}
 	if n, ok := c.successor(); ok {

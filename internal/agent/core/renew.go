@@ -13,9 +13,24 @@ import (
 type peer struct {
 	stamp   election.Stamp
 	health  election.Health
-	applied uint64
+	sources []netip.Addr // where its adverts come from
+	heardGroups
+	// coming is what the parts of its newest renewal say that have come so far. It
+	// replaces the former when all have: in half of one, a group of the other half that
+	// is in trouble would seem well.
+	coming heardGroups
+	parts  map[uint8]bool
+}
+
+// heardGroups is a node's word on groups.
+type heardGroups struct {
+	applied uint64 // by the state of this index
 	groups  map[string]heardGroup
 	dark    map[string]heardGroup // what it says of groups whose owner it hears waiting
+}
+
+func newHeardGroups(applied uint64) heardGroups {
+	return heardGroups{applied, map[string]heardGroup{}, map[string]heardGroup{}}
 }
 
 // A heardGroup is another node's word on one group.
@@ -55,6 +70,7 @@ func (c *Core) renew() {
 		Applied: c.state.Index,
 		Health:  election.Health{VoterReady: c.voter.Ready(c.now), Stopping: c.stop.asked},
 		Hears:   c.hearing.Hears(c.now),
+		Sources: c.ownSources(),
 		Groups:  c.groupStates(),
 	}
 	if to := c.others(); len(to) > 0 {
@@ -79,17 +95,17 @@ func (c *Core) ownVote(r election.Renewal) {
 func (c *Core) groupStates() []election.GroupState {
 	var out []election.GroupState
 	for _, g := range c.sorted() {
-		s := election.GroupState{
-			Group: g.def.Name, Epoch: g.epoch, Phase: election.PhaseIdle,
-			Since: c.now.Sub(g.since), Unfit: c.unfit(g),
-		}
+		s := election.GroupState{Group: g.def.Name, Epoch: g.epoch, Phase: election.PhaseIdle, Since: c.now.Sub(g.since)}
+		s.Unfit, s.Adjust = c.fitness(g)
 		if g.asks() && c.mayAsk() {
 			s.Phase = election.PhaseWaiting
 			if g.phase == active {
-				s.Phase = election.PhaseOpen
+				s.Phase, s.Since = election.PhaseOpen, c.openFor(g)
+			} else if c.yielded(g) {
+				s.Phase = election.PhaseYielded
 			}
 		}
-		if s.Phase != election.PhaseIdle || s.Unfit != 0 {
+		if s.Phase != election.PhaseIdle || s.Unfit != 0 || s.Adjust != 0 {
 			out = append(out, s)
 		}
 		if dark, ok := c.heardDark(g); ok {
@@ -143,9 +159,10 @@ func (c *Core) ours(s election.Sender) bool {
 	if !c.state.Formed() || s.Cluster != c.state.Cluster || s.From == c.cfg.Self.ID {
 		return false
 	}
-	if _, known := c.state.Nodes[s.From]; !known {
+	if !c.belongs(s.From) {
 		return false
 	}
+	c.cameBack(s.From)
 	c.hearing.Heard(c.now, s.From)
 	return true
 }
@@ -160,24 +177,37 @@ func (c *Core) heardRenewal(r election.Renewal) {
 		if p.stamp.NewerThan(r.Stamp) {
 			return // late: nothing in it is worth anything any more
 		}
-		p.stamp, p.groups, p.dark = r.Stamp, map[string]heardGroup{}, map[string]heardGroup{}
+		if p.stamp.Boot != r.Stamp.Boot || r.Applied < p.coming.applied {
+			c.noteBroken(r.From) // it has begun anew
+		}
+		p.stamp, p.coming, p.parts = r.Stamp, newHeardGroups(r.Applied), map[uint8]bool{}
 	}
-	p.health, p.applied = r.Health, r.Applied
-	c.hearing.Reported(c.now, r.From, r.Hears)
+	p.health = r.Health
+	if !slices.Equal(p.sources, r.Sources) {
+		p.sources = r.Sources
+		c.nameInsiders()
+	}
+	c.hearing.Reported(c.now, r.From, min(r.Lease, c.state.Document.MaxHold), r.Hears)
 	for _, g := range r.Groups {
 		if g.Phase == election.PhaseDark {
-			p.dark[g.Group] = heardGroup{g, c.now}
+			p.coming.dark[g.Group] = heardGroup{g, c.now}
 			continue
 		}
-		p.groups[g.Group] = heardGroup{g, c.now}
+		p.coming.groups[g.Group] = heardGroup{g, c.now}
 		c.heardOpen(r.From, g)
+		c.heardOfGroup(r.From, g)
+	}
+	p.parts[r.Part] = true
+	whole := len(p.parts) >= int(r.Parts)
+	if whole {
+		p.heardGroups = p.coming
 	}
 	if c.log.Last.Has(c.cfg.Self.ID) || c.log.Previous.Has(c.cfg.Self.ID) {
 		a, need := c.voter.Renewal(c.poll(), r)
 		c.writeHold(need)
 		c.reply(election.Reply{To: r.From, Answer: a})
 	}
-	if c.leader.Self {
+	if c.leader.Self && whole {
 		c.leaderDuties()
 	}
 }
@@ -191,22 +221,28 @@ func (c *Core) heardRelease(r election.Release) {
 			c.askNow = true
 		}
 	}
+	for _, g := range c.groups { // an address that comes to an open group may have been in another
+		if g.open() && g.proof != g.epoch {
+			c.askNow = true
+		}
+	}
 }
 
-// heardOpen learns from another node's open group: its addresses need no probe.
+// heardOpen learns from another node's open group: its addresses need no probe. One that
+// has yielded is not open, and yet as it should be.
 func (c *Core) heardOpen(from fsm.InstanceID, s election.GroupState) {
 	g := c.groups[s.Group]
-	if g == nil || s.Phase != election.PhaseOpen {
+	if g == nil || s.Phase != election.PhaseOpen && s.Phase != election.PhaseYielded {
 		return
 	}
 	if a := c.state.Assignments[s.Group]; a.Owner == from && a.Epoch == s.Epoch {
-		g.proven = true
-		c.lead.opened(s.Group, s.Epoch, c.now)
+		g.proven = g.proven || holdsAll(s)
+		c.opened(s.Group, s.Epoch)
 	}
 }
 
 func (c *Core) reply(r election.Reply) {
-	n, ok := c.state.Nodes[r.To]
+	n, ok := c.where(r.To)
 	if !ok {
 		return
 	}
@@ -239,6 +275,10 @@ func (c *Core) answered(a election.Answer) {
 			g.holder.Confirm(c.now, a, ga)
 		case election.Stale:
 			c.calledStale(g, a, ga)
+		case election.Renewed: // what is held with proof is held on until this node applies it
+			if g.unproven.since != 0 {
+				c.calledStale(g, a, ga)
+			}
 		case election.Cloned, election.TooLong:
 			c.complain(g, a, ga)
 		}
@@ -329,6 +369,10 @@ func (c *Core) repeatReleases() {
 // probed: the LAN was asked whether another host has the address.
 func (c *Core) probed(ev Probed) {
 	g := c.groups[ev.Group]
+	if g != nil && g.phase == active && ev.Gen == g.joining.gen {
+		c.joinProbed(g, ev)
+		return
+	}
 	if g == nil || ev.Gen != g.gen || g.phase != probing {
 		return
 	}
@@ -338,11 +382,13 @@ func (c *Core) probed(ev Probed) {
 	case ev.Err != nil:
 		c.say(Error, "cannot ask the LAN whether the address is free", "group", ev.Group, "error", ev.Err)
 		c.failed(g, election.UnfitKernel, kernelRetry)
+	case ev.MAC != "" && !slices.Contains(addrsOf(g.unasked()), ev.Addr):
+		g.conflict = "" // a router was heard meanwhile that advertises it
 	case ev.MAC != "":
 		c.say(Error, "address conflict: another host answers for the address; it is not bound here", "group", ev.Group,
 			"address", ev.Addr, "mac", ev.MAC)
 		c.failed(g, election.UnfitConflict, probeRetry)
-		g.conflict = ev.Addr.String() + " is at " + ev.MAC
+		g.conflict, g.conflictAddr = ev.Addr.String()+" is at "+ev.MAC, ev.Addr
 	default:
 		g.proven, g.conflict = true, ""
 	}
@@ -359,22 +405,30 @@ func (c *Core) placed(ev Placed) {
 		if g.resolved || g.placeErr != ev.Err.Error() {
 			c.say(Warn, "no device for the group on this host", "group", ev.Group, "error", ev.Err)
 		}
-		g.resolved, g.placeErr = false, ev.Err.Error()
+		g.resolved, g.anew, g.placeErr = false, false, ev.Err.Error()
 		return
 	}
-	if g.open() && !slices.Equal(g.bound, ev.At) {
+	if g.open() && len(minus(g.bound, ev.At)) > 0 {
 		c.shut(g, "device-changed")
 	}
-	g.resolved, g.at, g.placeErr = true, ev.At, ""
+	g.resolved, g.anew, g.at, g.placeErr = true, false, ev.At, ""
+	before := g.seats
+	c.seat(g)
+	if g.open() {
+		c.joins(g, before)
+	}
 }
 
 // link: a device came or went. What is placed on one that cannot carry anything
 // is let go at once: waiting for the lease would only cost time.
 func (c *Core) link(ev Link) {
-	if c.linkDown[ev.Name] == !ev.OK {
+	down, known := c.linkDown[ev.Name]
+	c.linkDown[ev.Name] = !ev.OK
+	if (known || !c.tracked(ev.Name)) && down == !ev.OK {
 		return
 	}
-	c.linkDown[ev.Name] = !ev.OK
+	c.weighAll()
+	c.supplyAll()
 	for _, g := range c.sorted() {
 		if c.misplaced(g) || slices.ContainsFunc(g.at, func(p Place) bool { return p.Link == ev.Name }) {
 			c.resolve(g)
@@ -410,11 +464,12 @@ const resolveEvery = 5 * time.Second
 func (c *Core) addressGone(ev AddressGone) {
 	for _, g := range c.sorted() {
 		at := slices.IndexFunc(g.bound, func(p Place) bool { return p.Prefix.Addr() == ev.Addr })
-		if at < 0 || g.phase != active || c.now.Sub(g.since) < settled {
+		if at < 0 || g.phase != active || c.now.Sub(max(g.since, g.newcomer.since)) < settled || slices.Contains(g.joining.at, g.bound[at]) {
 			continue
 		}
 		c.say(Warn, "the address was removed by somebody else and is put back", "group", g.def.Name, "address", ev.Addr, "link", ev.Link)
-		c.do(Refresh{Group: g.def.Name, At: g.bound, Until: g.deadline})
+		g.missing = true
+		c.refresh(g)
 	}
 }
 

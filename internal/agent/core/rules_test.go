@@ -98,3 +98,65 @@ func TestCalledStaleLetsGo(t *testing.T) {
 		t.Fatalf("a voter knows a newer owner, and the fence is set to %v; want it shut", got)
 	}
 }
+
+// A kernel that does not keep the address on the host serves nobody, however good the
+// lease is: the group is let go when two renewals of the lifetime in a row fail, or when
+// an address that somebody took off cannot be put back. One failure is borne with.
+func TestKernelThatDoesNotKeepTheAddress(t *testing.T) {
+	answer := func(s *solo, err error) {
+		for _, e := range effectsOf[Refresh](s.did) {
+			s.step(Refreshed{Group: e.Group, Gen: e.Gen, Err: err})
+		}
+		s.did, s.served = nil, 0
+	}
+	pass := func(s *solo) { s.serve(refreshEvery + 100*time.Millisecond) }
+	for name, tt := range map[string]struct {
+		do   func(s *solo)
+		held bool
+	}{
+		"it fails once": {func(s *solo) {
+			pass(s)
+			answer(s, errKernel)
+			pass(s)
+			answer(s, nil)
+			pass(s)
+			answer(s, errKernel)
+		}, true},
+		"it fails twice": {func(s *solo) {
+			pass(s)
+			answer(s, nil)
+			pass(s)
+			answer(s, errKernel)
+			pass(s)
+			answer(s, errKernel)
+		}, false},
+		"an address is put back": {func(s *solo) {
+			s.serve(settled)
+			s.step(AddressGone{Link: "eth0", Addr: testAddr.Addr()})
+			answer(s, nil)
+			pass(s)
+			answer(s, errKernel)
+		}, true},
+		"an address cannot be put back": {func(s *solo) {
+			s.serve(settled)
+			answer(s, nil)
+			s.step(AddressGone{Link: "eth0", Addr: testAddr.Addr()})
+			answer(s, errKernel)
+		}, false},
+		"an answer to an earlier tenure": {func(s *solo) {
+			s.serve(settled)
+			s.step(AddressGone{Link: "eth0", Addr: testAddr.Addr()})
+			s.step(Refreshed{Group: "web", Gen: 1, Err: errKernel})
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := holding(t)
+			s.did, s.served = nil, 0
+			tt.do(s)
+			g := s.core.groups["web"]
+			if held := g.phase == active; held != tt.held || !tt.held && s.core.unfit(g) != election.UnfitKernel {
+				t.Fatalf("held: %v, unfit: %v; want held: %v", held, s.core.unfit(g), tt.held)
+			}
+		})
+	}
+}

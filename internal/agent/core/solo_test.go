@@ -28,7 +28,7 @@ var (
 func testDocument() fsm.Document {
 	return fsm.Document{MaxHold: 5 * time.Second, Groups: []fsm.Group{{
 		Name: "web", Addresses: []netip.Prefix{testAddr}, Interface: "eth0", Placement: fsm.PlacementLeader,
-		Announce: fsm.Announce{Repeat: 5}, VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto},
+		Announce: fsm.Announce{Repeat: 5}, VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto, Outranked: fsm.OutrankedYield},
 	}}}
 }
 
@@ -59,6 +59,26 @@ func TestSweepFollowsTheDocument(t *testing.T) {
 	}
 	if s.step(Swept{}); !s.core.swept || len(effectsOf[Sweep](s.did)) != 2 {
 		t.Fatal("the second sweep was not the last")
+	}
+}
+
+// A snapshot is older than what an earlier life may have held: the log behind it names
+// more. Nothing is swept, asked for or released before that is applied, and what earlier
+// documents named is looked for too.
+func TestSweepWaitsForTheLog(t *testing.T) {
+	s := newSolo(t, 0)
+	s.core.voter = election.NewVoter(s.self.ID, 0, 0, election.LogAtStart{LastCommand: 2, LastTerm: 1})
+	s.form(testDocument())
+	if got := effectsOf[Sweep](s.did); len(got) != 0 {
+		t.Fatalf("swept %v, and the log has more", got)
+	}
+	doc := testDocument()
+	old := doc.Groups[0].Addresses[0].Addr()
+	doc.Groups[0].Addresses = []netip.Prefix{otherAddr}
+	s.replace(doc)
+	got := effectsOf[Sweep](s.did)
+	if len(got) != 1 || !slices.Contains(got[0].Addrs, otherAddr.Addr()) || !slices.Contains(got[0].Addrs, old) {
+		t.Fatalf("swept %v, want one sweep for %s and %s", got, old, otherAddr.Addr())
 	}
 }
 

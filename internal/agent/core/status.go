@@ -3,29 +3,36 @@ package core
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 // Status is what a node knows, for people and for `quorate status --json`: the
 // fields of design.md 5.2 and some more.
 type Status struct {
-	Cluster   string         `json:"cluster"`
-	ClusterID string         `json:"cluster_id,omitempty"`
-	Node      string         `json:"node"`
-	Instance  string         `json:"instance"`
-	Leader    string         `json:"leader"`
-	Quorum    bool           `json:"quorum"`
-	Ready     bool           `json:"ready"` // the voter half confirms leases
-	Fence     string         `json:"fence"`
-	LeaseMS   float64        `json:"lease_ms"`
-	RenewMS   float64        `json:"renew_ms"`
-	State     string         `json:"state"` // waiting, forming, joining, refused, running, stopping
-	Problems  []string       `json:"problems,omitempty"`
-	Members   []MemberStatus `json:"members"`
-	VIPs      []VIPStatus    `json:"vips"`
+	Cluster   string  `json:"cluster"`
+	ClusterID string  `json:"cluster_id,omitempty"`
+	Node      string  `json:"node"`
+	Instance  string  `json:"instance"`
+	Leader    string  `json:"leader"`
+	Quorum    bool    `json:"quorum"`
+	Ready     bool    `json:"ready"` // the voter half confirms leases
+	Fence     string  `json:"fence"`
+	LeaseMS   float64 `json:"lease_ms"`
+	RenewMS   float64 `json:"renew_ms"`
+	State     string  `json:"state"`    // waiting, forming, joining, refused, running, stopping, removed
+	Revision  uint64  `json:"revision"` // of the document
+	// Election is raft or vrrp. SingleOwner: at no instant can two nodes answer for an
+	// address; with vrrp nothing promises that.
+	Election    string         `json:"election"`
+	SingleOwner bool           `json:"single_owner"`
+	Problems    []string       `json:"problems,omitempty"`
+	Members     []MemberStatus `json:"members"`
+	VIPs        []VIPStatus    `json:"vips"`
 	// VRRPHeard counts the adverts heard, by result: accepted, or why refused.
 	VRRPHeard map[string]uint64 `json:"vrrp_heard,omitempty"`
 	// FenceDrops counts the frames that the fence dropped, by address.
@@ -46,18 +53,27 @@ type MemberStatus struct {
 	Alive    bool   `json:"alive"`
 	Ready    bool   `json:"ready"`
 	Drained  bool   `json:"drained"`
+	Applied  uint64 `json:"applied"` // the last log entry that it said to have applied
 }
 
 // VIPStatus is one group in a Status. State is as this node sees it.
 type VIPStatus struct {
-	Name             string      `json:"name"`
-	Addresses        []string    `json:"addresses"`
-	Owner            string      `json:"owner"`
-	Epoch            uint64      `json:"epoch"`
-	Reason           string      `json:"reason,omitempty"`
-	State            string      `json:"state"` // active, backup, waiting, unowned, fault
-	Open             bool        `json:"open"`  // some node said that it holds it
-	Held             bool        `json:"held"`  // its addresses are on this host, or may be
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+	Owner     string   `json:"owner"`
+	Epoch     uint64   `json:"epoch"`
+	Reason    string   `json:"reason,omitempty"`
+	State     string   `json:"state"` // active, backup, waiting, yielded, unowned, fault
+	Open      bool     `json:"open"`  // some node said that it holds it
+	Held      bool     `json:"held"`  // its addresses are on this host, or may be
+	// WithoutProof: it is held here although no majority confirms that (on_quorum_loss:
+	// hold), so another node may answer too.
+	WithoutProof bool `json:"without_proof"`
+	// Failing: a check or tracked device of weight 0 fails on this node, or a check has no
+	// result yet; FailingWhy says which. Adjust is what the others add to its priority.
+	Failing          bool        `json:"failing"`
+	FailingWhy       []string    `json:"failing_why,omitempty"`
+	Adjust           int         `json:"adjust"`
 	LeaseRemainingMS float64     `json:"lease_remaining_ms"`
 	Problem          string      `json:"problem,omitempty"`
 	VRRP             *VRRPStatus `json:"vrrp,omitempty"`
@@ -65,8 +81,29 @@ type VIPStatus struct {
 
 // VRRPStatus is how a group appears to VRRP speakers outside.
 type VRRPStatus struct {
-	ID       uint8  `json:"id"`
-	State    string `json:"state"`
+	ID       uint8          `json:"id"`
+	State    string         `json:"state"`
+	Priority uint8          `json:"priority"`
+	Routers  []RouterStatus `json:"routers,omitempty"` // one for each device and family
+}
+
+// RouterStatus is one virtual router of a group on this host.
+type RouterStatus struct {
+	Link     string `json:"link"`
+	Family   string `json:"family"` // ipv4 or ipv6
+	VRID     uint8  `json:"vrid"`
+	State    string `json:"state"` // Initialize, Backup or Active
+	Priority uint8  `json:"priority"`
+	Source   string `json:"source,omitempty"` // what its adverts come from; empty: none can be sent
+	// Outranked is the router outside the cluster that has the better claim. Alarm: the
+	// group is held all the same, and two hosts answer.
+	Outranked *RivalStatus `json:"outranked,omitempty"`
+	Alarm     bool         `json:"alarm"`
+}
+
+// RivalStatus is a router outside the cluster that outranks it.
+type RivalStatus struct {
+	From     string `json:"from"`
 	Priority uint8  `json:"priority"`
 }
 
@@ -75,10 +112,11 @@ func (c *Core) Status(now election.Instant) Status {
 	now = max(now, c.now)
 	s := Status{
 		Cluster: c.state.Name, Node: c.cfg.Self.Name, Instance: c.cfg.Self.ID.String(),
-		Leader: c.name(c.leader.ID), Quorum: c.hearing.Quorum(now, c.log.Last),
+		Revision: c.state.Document.Revision,
+		Leader:   c.name(c.leader.ID), Quorum: c.hearing.Quorum(now, c.log.Last),
 		Ready: c.voter.Ready(now), Fence: "bpf", State: "running",
 		LeaseMS: ms(c.cfg.Lease), RenewMS: ms(c.cfg.Renew),
-		Members: []MemberStatus{}, VIPs: []VIPStatus{},
+		Members: []MemberStatus{}, VIPs: []VIPStatus{}, Election: "raft", SingleOwner: true,
 	}
 	if c.cfg.LifetimeFence {
 		s.Fence = "lifetime"
@@ -88,8 +126,14 @@ func (c *Core) Status(now election.Instant) Status {
 	} else {
 		s.State = "forming"
 	}
+	if c.retired() {
+		s.State = "removed"
+	}
 	if c.stop.asked {
 		s.State = "stopping"
+	}
+	if c.alone {
+		c.aloneStatus(&s)
 	}
 	for _, err := range []error{c.clock, c.bare, c.disk, c.moved} {
 		if err != nil {
@@ -112,11 +156,16 @@ func (c *Core) memberStatus(now election.Instant, n fsm.Node) MemberStatus {
 	m := MemberStatus{
 		Name: n.Name, Instance: n.ID.String(), Address: n.Address.String(), Role: n.Role.String(),
 		Voter: c.log.Last.Has(n.ID), Alive: true, Ready: c.voter.Ready(now),
+		Drained: c.state.Drained[n.ID], Applied: c.state.Index,
 	}
 	if n.ID != c.cfg.Self.ID {
 		p := c.peers[n.ID]
 		m.Alive = p != nil && !c.hearing.Silent(now, n.ID)
 		m.Ready = m.Alive && p.health.VoterReady
+		m.Applied = 0
+		if p != nil {
+			m.Applied = p.applied
+		}
 	}
 	return m
 }
@@ -134,24 +183,63 @@ func (c *Core) vipStatus(now election.Instant, g *group) VIPStatus {
 		heard := p.groups[g.def.Name]
 		v.Open = v.Open || heard.Phase == election.PhaseOpen && heard.Epoch == a.Epoch
 	}
+	v.WithoutProof = g.unproven.since != 0
+	v.FailingWhy, v.Adjust = c.ails(g), c.condition(g).adjust
+	v.Failing = len(v.FailingWhy) > 0
 	if g.open() {
 		v.LeaseRemainingMS = ms(max(0, g.deadline.Sub(now)))
 	}
 	switch {
+	case v.WithoutProof:
+		v.Problem = "held without proof: no majority of voters is heard, and another node may answer too (on_quorum_loss: hold)"
 	case g.conflict != "":
 		v.Problem = g.conflict
 	case g.placeErr != "":
 		v.Problem = g.placeErr
+	case g.seatErr != "":
+		v.Problem = g.seatErr
 	case c.unfit(g) != 0:
 		v.Problem = c.unfit(g).String()
+	case v.Failing:
+		v.Problem = strings.Join(v.FailingWhy, "; ")
+	default:
+		v.Problem = g.outrankedProblem()
 	}
 	if g.def.VRRP.ID != 0 {
-		v.VRRP = &VRRPStatus{ID: g.def.VRRP.ID, State: "Backup", Priority: g.def.VRRP.Priority}
+		v.VRRP = &VRRPStatus{ID: g.def.VRRP.ID, State: "Backup", Priority: uint8(c.priority(g))}
 		if g.phase == active && now.Before(g.deadline) {
 			v.VRRP.State = "Active"
 		}
+		for _, s := range g.seats {
+			v.VRRP.Routers = append(v.VRRP.Routers, s.status(g.phase == active && now.Before(g.deadline), uint8(c.priority(g))))
+		}
+	}
+	if c.alone {
+		c.aloneVIP(g, &v)
 	}
 	return v
+}
+
+// status describes the seat. To the outside a Router that waits for the others of its
+// group is Backup.
+func (s *seat) status(held bool, priority uint8) RouterStatus {
+	out := RouterStatus{Link: s.Link, Family: s.Family.String(), VRID: uint8(s.VRID), State: vrrpcompat.Backup.String(), Priority: priority}
+	if a := s.shown(); a.IsValid() {
+		out.Source = a.String()
+	}
+	switch {
+	case held:
+		out.State = vrrpcompat.Active.String()
+	case len(s.source) == 0, s.router != nil && s.router.State() == vrrpcompat.Initialize:
+		out.State = vrrpcompat.Initialize.String()
+	}
+	if s.gate != nil {
+		if r, ok := s.gate.Outranked(); ok {
+			out.Outranked = &RivalStatus{From: r.From.String(), Priority: uint8(r.Priority)}
+			out.Alarm = held
+		}
+	}
+	return out
 }
 
 // vipState is the group's state as this node sees it (design.md 5.2).
@@ -163,8 +251,11 @@ func (c *Core) vipState(now election.Instant, g *group, a fsm.Assignment) string
 		return "active"
 	case a.Owner != c.cfg.Self.ID:
 		return "backup"
-	case c.unfit(g) != 0 || g.conflict != "":
+	case c.unfit(g) != 0 || g.conflict != "" || g.seatErr != "":
 		return "fault"
+	}
+	if _, outranked := g.outranked(); outranked && c.forbids(g) != "" {
+		return "yielded"
 	}
 	return "waiting"
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/election"
@@ -33,7 +34,9 @@ func (c *Core) beginStop() {
 	}
 	c.stop.asked, c.stop.since = true, c.now
 	c.askNow = true
-	c.say(Info, "stopping: groups go to other nodes first")
+	if !c.alone {
+		c.say(Info, "stopping: groups go to other nodes first")
+	}
 	c.leaderDuties()
 }
 
@@ -71,20 +74,14 @@ func (c *Core) stopStep() {
 	c.do(Done{})
 }
 
-// someoneElse reports whether any group that we have could be taken by another.
+// someoneElse reports whether any group that we have would be given to another.
 func (c *Core) someoneElse() bool {
-	v := c.view()
-	for name, a := range c.state.Assignments {
-		if a.Owner != c.cfg.Self.ID {
-			continue
-		}
-		for id := range c.state.Nodes {
-			if id != c.cfg.Self.ID && fsm.Fit(c.state, v, name, id) {
-				return c.hearing.Quorum(c.now, c.log.Last)
-			}
-		}
+	if !c.hearing.Quorum(c.now, c.log.Last) {
+		return false
 	}
-	return false
+	return slices.ContainsFunc(fsm.Place(c.state, c.view()), func(a fsm.Assign) bool {
+		return c.state.Assignments[a.Group].Owner == c.cfg.Self.ID
+	})
 }
 
 func (c *Core) allLetGo() bool {
@@ -137,6 +134,12 @@ func (c *Core) Abandon(now election.Instant) []Effect {
 	c.stop.asked, c.stop.forced = true, true
 	for _, g := range c.sorted() {
 		c.shut(g, "shutdown")
+		if c.alone {
+			c.farewell(g)
+		}
+		g.lastWords = nil
 	}
+	c.advanced = true
+	c.transitions()
 	return c.out
 }
