@@ -61,6 +61,16 @@ func TestExamplesShow(t *testing.T) {
 	if c := parse(t, "fence-lifetime.yaml"); c.Fence != config.Lifetime || c.Lease != 3*time.Second {
 		t.Errorf("fence-lifetime.yaml: fence %s, lease %s", c.Fence, c.Lease)
 	}
+	if c := parse(t, "vrrp-router.yaml"); c.Election != config.ElectVRRP || c.Document.Groups[0].VRRP.Priority != 150 {
+		t.Errorf("vrrp-router.yaml: election %s, priority %d", c.Election, c.Document.Groups[0].VRRP.Priority)
+	}
+	if g := parse(t, "dual-master.yaml").Document.Groups; len(g) != 2 || g[0].Priority["n1"] <= g[0].Priority["n2"] || g[1].Priority["n1"] >= g[1].Priority["n2"] ||
+		!g[0].Preempt.Yes || g[0].Placement != fsm.PlacementPriority {
+		t.Errorf("dual-master.yaml: %+v", g)
+	}
+	if c := parse(t, "spread-five.yaml"); len(c.Peers) != 5 || slices.ContainsFunc(c.Document.Groups, func(g fsm.Group) bool { return g.Placement != fsm.PlacementSpread }) {
+		t.Errorf("spread-five.yaml: %+v", c)
+	}
 	c := parse(t, "ipv6.yaml")
 	if first := c.Document.Groups[0].Addresses[0].Addr(); !first.IsLinkLocalUnicast() || !c.Address.Addr().Is6() {
 		t.Errorf("ipv6.yaml: own address %s, first address %s", c.Address, first)
@@ -73,9 +83,14 @@ func TestAllKeysShowsDefaults(t *testing.T) {
 	all := parse(t, "all-keys.yaml")
 	least, err := bare.Parse("least.yaml", []byte(`{cluster: prod, node: n1, address: "10.0.0.1:7950",
  peers: ["10.0.0.1:7950", "10.0.0.2:7950", "10.0.0.3:7950"], key_file: /etc/quorate/cluster.key,
- vips: {web: {addresses: [10.0.0.200/24, "2001:db8::200/64"], interface: eth0, vrrp: {id: 51}}}}`))
+ vips: {web: {addresses: [10.0.0.200/24, "2001:db8::200/64"], interface: eth0, vrrp: {id: 51}}, api: {addresses: [10.0.0.201/24], checks: [page]}},
+ checks: {page: {http: "https://127.0.0.1:8443/healthz"}}}`))
 	if err != nil {
 		t.Fatal(err)
+	}
+	// The first group and the first check show the defaults, the others what else there is.
+	for _, c := range []*config.Config{least, all} {
+		c.Document.Groups, c.Document.Checks = c.Document.Groups[:1], c.Document.Checks[:1]
 	}
 	opts := []cmp.Option{
 		cmpopts.IgnoreUnexported(config.Config{}),

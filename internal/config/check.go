@@ -37,6 +37,8 @@ type checker struct {
 	r    *report
 	host Host
 	cfg  *Config
+	// applied: the file is read for its document alone.
+	applied bool
 }
 
 // bad reports an error at a value.
@@ -60,18 +62,24 @@ func (c *checker) warn(at pos, path, text, do string) {
 // that is not written must not be a VIP, and the document needs the lease.
 func (c *checker) check(raw rawConfig) {
 	cfg := c.cfg
+	cfg.Election = oneOf(c, raw.election, ElectRaft, ElectRaft, ElectVRRP)
 	cfg.Cluster = c.name(raw.cluster, "")
+	cfg.Node = c.node(raw.node)
+	c.log(raw)
+	c.socket(raw)
+	cfg.FIFO = c.file(raw.fifo, "")
+	if c.plain() {
+		c.withoutCluster(raw)
+		return
+	}
 	if raw.cluster.have == absent && raw.topPos != (pos{}) {
 		c.missing(raw.topPos, "cluster", "write cluster: NAME, the same on every node")
 	}
-	cfg.Node = c.node(raw.node)
 	cfg.Role = oneOf(c, raw.role, fsm.Member, fsm.Member, fsm.Witness)
-	c.election(raw.election)
 	cfg.Fence = oneOf(c, raw.fence, BPF, BPF, Lifetime)
 	c.timing(raw)
 	c.files(raw)
-	c.log(raw)
-	c.groups(raw)
+	c.replicated(raw)
 	c.addresses(raw)
 }
 
@@ -118,16 +126,6 @@ func (c *checker) node(f field[string]) string {
 		c.r.add(pos{}, "node", "not written, and the host name "+text, name, "write node: NAME")
 	}
 	return name
-}
-
-func (c *checker) election(f field[string]) {
-	switch {
-	case !f.ok() || f.v == "raft":
-	case f.v == "vrrp":
-		bad(c, f, "not in this version yet", "write raft, or leave the key out")
-	default:
-		bad(c, f, "must be raft", "write raft, or leave the key out")
-	}
 }
 
 // oneOf checks a word that must be the name of one of the choices.
@@ -193,11 +191,6 @@ func (c *checker) files(raw rawConfig) {
 	}
 	cfg.KeyFile = c.file(raw.keyFile, "")
 	cfg.DataDir = c.file(raw.dataDir, DefaultDataDir)
-	cfg.Socket = c.file(raw.socket, DefaultSocket)
-	if raw.socket.ok() && len(cfg.Socket) > maxSocketPath {
-		bad(c, raw.socket, fmt.Sprintf("must have at most %d bytes, the kernel's limit for a socket's path, has %d",
-			maxSocketPath, len(cfg.Socket)), "write a shorter path")
-	}
 	if raw.tls != present {
 		return
 	}
@@ -207,6 +200,14 @@ func (c *checker) files(raw rawConfig) {
 		}
 	}
 	cfg.TLS = &TLSFiles{CA: c.file(raw.tlsCA, ""), Cert: c.file(raw.tlsCert, ""), Key: c.file(raw.tlsKey, "")}
+}
+
+func (c *checker) socket(raw rawConfig) {
+	c.cfg.Socket = c.file(raw.socket, DefaultSocket)
+	if raw.socket.ok() && len(c.cfg.Socket) > maxSocketPath {
+		bad(c, raw.socket, fmt.Sprintf("must have at most %d bytes, the kernel's limit for a socket's path, has %d",
+			maxSocketPath, len(c.cfg.Socket)), "write a shorter path")
+	}
 }
 
 // file checks a path. A relative one would depend on where the daemon is started.

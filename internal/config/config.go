@@ -68,11 +68,16 @@ type Config struct {
 	TLS     *TLSFiles // nil: derived from the key file
 	DataDir string    // absolute path
 	Socket  string    // absolute path of the API's unix socket
+	FIFO    string    // absolute path; empty: none. Of the named pipe that changes of the groups are written to
 	Role    fsm.Role
-	Lease   time.Duration // 50 ms (fence lifetime: 3 s) to 30 s
-	Renew   time.Duration // 5 ms to Lease/2
-	Fence   FenceKind
-	Log     Log
+	// Election says who decides. With ElectVRRP all that belongs to a cluster is zero
+	// (Address, Peers, KeyFile, TLS, DataDir, Lease, Renew, Fence), Cluster may be empty,
+	// and Document is all there is of one, with this node's own priorities.
+	Election Election
+	Lease    time.Duration // 50 ms (fence lifetime: 3 s) to 30 s
+	Renew    time.Duration // 5 ms to Lease/2
+	Fence    FenceKind
+	Log      Log
 	// Document is the first document of the cluster that these peers form. Its
 	// Revision is zero.
 	Document fsm.Document
@@ -121,11 +126,7 @@ func Parse(name string, b []byte) (*Config, error) {
 
 // Parse is the package's Parse with the defaults of another host.
 func (h Host) Parse(name string, b []byte) (*Config, error) {
-	r := &report{file: name}
-	if len(b) > maxFile {
-		r.add(pos{}, "", fmt.Sprintf("the file is longer than %d bytes", maxFile), "", "see that it is the configuration")
-		return nil, r.err()
-	}
+	r := &report{file: name, least: "write at least cluster, peers, key_file and vips, as the examples in deploy/examples do"}
 	root := r.document(b)
 	if root == nil {
 		return nil, r.err()

@@ -35,13 +35,20 @@ func render(c *Config) string {
 	for _, w := range c.Warnings {
 		fmt.Fprintln(&b, "warning:", w)
 	}
+	if c.Election != ElectRaft {
+		fmt.Fprintf(&b, "election %s\n", c.Election)
+	}
 	fmt.Fprintf(&b, "cluster %s node %s %s %s of %v\n", c.Cluster, c.Node, c.Role, c.Address, c.Peers)
 	fmt.Fprintf(&b, "key %s tls %+v data %s socket %s\n", c.KeyFile, c.TLS, c.DataDir, c.Socket)
 	fmt.Fprintf(&b, "lease %s renew %s fence %s log %s json=%v\n", c.Lease, c.Renew, c.Fence, c.Log.Level, c.Log.JSON)
 	fmt.Fprintf(&b, "max hold %s\n", c.Document.MaxHold)
+	if c.FIFO != "" {
+		fmt.Fprintf(&b, "fifo %s\n", c.FIFO)
+	}
 	for _, g := range c.Document.Groups {
 		fmt.Fprintf(&b, "%s %v on %q %s announce %+v%s\n", g.Name, g.Addresses, g.Interface, g.Placement, g.Announce, renderVRRP(g))
 	}
+	b.WriteString(renderRest(c.Document))
 	return b.String()
 }
 
@@ -52,7 +59,7 @@ func renderVRRP(g fsm.Group) string {
 		if v.AlsoV2 {
 			b.WriteString(" and 2")
 		}
-		fmt.Fprintf(&b, " priority %d interval %s checksum %s", v.Priority, v.Interval, v.Checksum)
+		fmt.Fprintf(&b, " priority %d interval %s checksum %s outranked %s", v.Priority, v.Interval, v.Checksum, v.Outranked)
 		if v.Password != "" {
 			fmt.Fprintf(&b, " password %q", v.Password)
 		}
@@ -62,6 +69,9 @@ func renderVRRP(g fsm.Group) string {
 	}
 	if g.VMAC {
 		b.WriteString(" vmac")
+	}
+	if g.Preempt != (fsm.Preempt{}) {
+		fmt.Fprintf(&b, " preempt after %s", g.Preempt.Delay)
 	}
 	return b.String()
 }
@@ -244,7 +254,16 @@ func FuzzParse(f *testing.F) {
 
 func checkConfig(t *testing.T, c *Config) {
 	t.Helper()
-	checkClustered(t, c)
+	switch c.Election {
+	case ElectRaft:
+		checkClustered(t, c)
+	case ElectVRRP:
+		if c.Address.IsValid() || c.Peers != nil || c.KeyFile != "" || c.TLS != nil || c.DataDir != "" || c.Lease != 0 || c.Renew != 0 || c.Fence != 0 {
+			t.Errorf("something of a cluster: %+v", c)
+		}
+	default:
+		t.Errorf("%v", c.Election)
+	}
 	if c.Node == "" || len(c.Document.Groups) == 0 {
 		t.Errorf("incomplete: %+v", c)
 	}
@@ -252,7 +271,7 @@ func checkConfig(t *testing.T, c *Config) {
 		t.Error(err)
 	}
 	for _, g := range c.Document.Groups {
-		if g.Placement != fsm.PlacementLeader {
+		if g.Placement == 0 || g.Preempt.Yes && c.Election == ElectRaft && g.Placement == fsm.PlacementLeader {
 			t.Errorf("group %+v", g)
 		}
 		for _, p := range g.Addresses {
@@ -260,7 +279,10 @@ func checkConfig(t *testing.T, c *Config) {
 				t.Errorf("address %s", p)
 			}
 		}
-		if g.VRRP.Priority == 255 {
+		if c.Election == ElectVRRP && g.VRRP.ID == 0 {
+			t.Errorf("group %s without VRRP", g.Name)
+		}
+		if c.Election == ElectRaft && g.VRRP.Priority == 255 {
 			t.Errorf("group %+v", g)
 		}
 		if v := g.VRRP; v.ID != 0 {
@@ -273,6 +295,7 @@ func checkConfig(t *testing.T, c *Config) {
 
 func checkClustered(t *testing.T, c *Config) {
 	t.Helper()
+	roundTrip(t, c.Document)
 	if c.Cluster == "" || c.KeyFile == "" || len(c.Peers) == 0 || len(c.Peers) > 7 {
 		t.Errorf("incomplete: %+v", c)
 	}

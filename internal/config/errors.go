@@ -25,11 +25,13 @@ type Error struct {
 // Error is one line: file:line:column: path: what, the value; what to write.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+	if e.File != "" {
+		b.WriteString(e.File)
+		if e.Line > 0 {
+			fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+		}
+		b.WriteString(": ")
 	}
-	b.WriteString(": ")
 	if e.Path != "" {
 		b.WriteString(printable(e.Path))
 		b.WriteString(": ")
@@ -67,9 +69,10 @@ const maxErrors = 50
 
 // A report gathers what is wrong with one file.
 type report struct {
-	file string
-	errs []*Error
-	more int
+	file  string
+	least string // what to write into an empty file
+	errs  []*Error
+	more  int
 }
 
 func (r *report) add(at pos, path, text, value, do string) {

@@ -18,6 +18,8 @@ const maxIfName = 15
 // groups makes the document.
 func (c *checker) groups(raw rawConfig) {
 	switch {
+	case raw.vips == absent && c.applied:
+		c.missing(raw.topPos, "vips", "write at least one group: what is applied replaces the whole document")
 	case raw.vips == absent && raw.topPos != (pos{}):
 		c.missing(raw.topPos, "vips", "write at least one group; also on a witness, since any node may be the one that forms the cluster")
 	case raw.vips == present && len(raw.groups) == 0:
@@ -29,11 +31,12 @@ func (c *checker) groups(raw rawConfig) {
 		if text, do := checkName(g.name, ""); text != "" {
 			c.r.add(g.pos, g.path, "the name of a group "+text, "", do)
 		}
-		out := fsm.Group{Name: g.name, Placement: fsm.PlacementLeader}
+		out := fsm.Group{Name: g.name}
 		out.Addresses = c.vips(g, seen)
 		out.Interface = c.iface(g)
-		c.placement(g.placement)
+		out.Placement = c.placement(g.placement)
 		out.Announce = c.announce(g)
+		c.modeOf(g, &out)
 		if g.vrrp != nil && g.vrrp.have == present {
 			out.VRRP = c.vrrp(g, out.Addresses)
 			c.fits(g, out)
@@ -42,6 +45,7 @@ func (c *checker) groups(raw rawConfig) {
 		out.VMAC = c.vmac(g)
 		c.cfg.Document.Groups = append(c.cfg.Document.Groups, out)
 	}
+	c.policies(raw)
 }
 
 // vips checks the addresses of a group. seen are those of all groups so far.
@@ -132,6 +136,12 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
+var notDevice = fmt.Sprintf("must be the name of a network device, 1 to %d characters without space, / or :", maxIfName)
+
+func isDevice(s string) bool {
+	return s != "" && s != "." && s != ".." && len(s) <= maxIfName && !strings.ContainsAny(s, "/: \t\r\n\v\f\x00%")
+}
+
 func (c *checker) iface(g rawGroup) string {
 	f := g.iface
 	if !f.ok() {
@@ -139,23 +149,20 @@ func (c *checker) iface(g rawGroup) string {
 	}
 	c.cfg.where[f.path] = f.pos
 	switch {
-	case f.v == "" || f.v == "." || f.v == ".." || len(f.v) > maxIfName || strings.ContainsAny(f.v, "/: \t\r\n\v\f\x00%"):
-		bad(c, f, fmt.Sprintf("must be the name of a network device, 1 to %d characters without space, / or :", maxIfName),
-			"write one that ip link shows, such as eth0")
+	case !isDevice(f.v):
+		bad(c, f, notDevice, "write one that ip link shows, such as eth0")
 	case f.v == "lo":
 		bad(c, f, "must not be the loopback device: nobody on the LAN would learn of the address", "write the device of the clients' network")
 	}
 	return f.v
 }
 
-func (c *checker) placement(f field[string]) {
-	switch {
-	case !f.ok() || f.v == fsm.PlacementLeader.String():
-	case f.v == "priority" || f.v == "spread":
-		bad(c, f, "not in this version yet", "write leader, or leave the key out")
-	default:
-		bad(c, f, "must be leader", "write leader, or leave the key out")
+func (c *checker) placement(f field[string]) fsm.Placement {
+	if f.have != absent && c.plain() {
+		c.cluster(f.pos, f.path, "where a group goes is the cluster's to say, and there is none: the router with the highest priority has it")
+		return fsm.PlacementLeader
 	}
+	return oneOf(c, f, fsm.PlacementLeader, fsm.PlacementLeader, fsm.PlacementPriority, fsm.PlacementSpread)
 }
 
 func (c *checker) announce(g rawGroup) fsm.Announce {

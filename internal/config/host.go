@@ -53,26 +53,32 @@ func DevicesFor(a netip.Addr, links []Link) []string {
 }
 
 // CheckHost checks the configuration against the devices of the host that is to
-// run it: that the node's own address is here, and on a member that every group
-// has a device. The error joins an *Error for all that is wrong. It reads nothing
-// but its arguments.
+// run it: that the node's own address is here, which with ElectVRRP there is none, and
+// on a member what CheckDocument does. The error joins an *Error for all that is wrong.
+// It reads nothing but its arguments.
 func CheckHost(cfg *Config, links []Link) error {
-	h := &hostChecker{r: &report{file: cfg.file}, cfg: cfg, links: links}
-	h.ownAddress()
-	if cfg.Role == fsm.Witness {
-		return h.r.err() // holds nothing, so it needs no device
+	h := &hostChecker{links: links}
+	if cfg.Election != ElectVRRP {
+		h.ownAddress(cfg.Address.Addr())
 	}
-	used := map[vridOn]string{}
-	for _, g := range cfg.Document.Groups {
-		h.group(g, used)
+	problems := h.problems
+	if cfg.Role != fsm.Witness { // which holds nothing, so it needs no device
+		problems = append(problems, CheckDocument(cfg.Document, links, 0)...)
 	}
-	return h.r.err()
+	r := &report{file: cfg.file}
+	for _, p := range problems {
+		r.add(cfg.where[p.Path], p.Path, p.Text, p.Value, p.Do)
+	}
+	return r.err()
 }
 
 type hostChecker struct {
-	r     *report
-	cfg   *Config
-	links []Link
+	links    []Link
+	problems []Problem
+}
+
+func (h *hostChecker) add(path, text, value, do string) {
+	h.problems = append(h.problems, Problem{path, text, value, do})
 }
 
 // A vridOn is a virtual router: an id, on a device, in a family.
@@ -82,8 +88,7 @@ type vridOn struct {
 	id     uint8
 }
 
-func (h *hostChecker) ownAddress() {
-	own := h.cfg.Address.Addr()
+func (h *hostChecker) ownAddress(own netip.Addr) {
 	for _, l := range h.links {
 		for _, la := range l.Addresses {
 			// Linux takes all of 127.0.0.0/8 for its own.
@@ -92,14 +97,20 @@ func (h *hostChecker) ownAddress() {
 			}
 		}
 	}
-	h.r.add(h.cfg.where["address"], "address", "is not an address of this host", own.String(),
+	h.add("address", "is not an address of this host", own.String(),
 		"write address: with the one of peers that is this host; it has "+h.hostAddresses())
 }
 
 func (h *hostChecker) group(g fsm.Group, used map[vridOn]string) {
 	path := join("vips", g.Name)
+	for _, t := range g.TrackInterfaces {
+		if !h.has(t.Interface) {
+			h.add(trackPath(g.Name, t.Interface), "no such device on this host", t.Interface,
+				"write one of "+h.deviceNames()+", or remove it: a device that is not there counts as failed")
+		}
+	}
 	if g.Interface != "" && !h.has(g.Interface) {
-		h.r.add(h.cfg.where[path+".interface"], path+".interface", "no such device on this host", g.Interface,
+		h.add(path+".interface", "no such device on this host", g.Interface,
 			"write one of "+h.deviceNames()+", or leave the key out if the nodes' devices have different names")
 		return
 	}
@@ -111,14 +122,14 @@ func (h *hostChecker) group(g fsm.Group, used map[vridOn]string) {
 		}
 		fam := vrrpcompat.FamilyOf(p.Addr())
 		if other, have := device[fam]; have && other != name {
-			h.r.add(h.cfg.where[vipPath(g.Name, p)], vipPath(g.Name, p),
+			h.add(vipPath(g.Name, p),
 				fmt.Sprintf("lies on device %s, and others of the group on %s: one advert names addresses of one link", name, other), "",
 				"make a group for each device, or leave vrrp out")
 		}
 		device[fam] = name
 		key := vridOn{name, fam, g.VRRP.ID}
 		if other, taken := used[key]; taken && other != g.Name {
-			h.r.add(h.cfg.where[path+".vrrp.id"], path+".vrrp.id", fmt.Sprintf("VRRP id %d is used on device %s by group %s too", g.VRRP.ID, name, other), "",
+			h.add(path+".vrrp.id", fmt.Sprintf("VRRP id %d is used on device %s by group %s too", g.VRRP.ID, name, other), "",
 				"give each group its own id, or make one group of the two")
 			continue
 		}
@@ -133,7 +144,7 @@ func (h *hostChecker) address(g fsm.Group, p netip.Prefix) string {
 	for _, l := range h.links {
 		for _, la := range l.Addresses {
 			if la.Prefix.Addr() == p.Addr() && la.Permanent {
-				h.r.add(h.cfg.where[path], path, "is configured on this host itself, on device "+l.Name, p.String(),
+				h.add(path, "is configured on this host itself, on device "+l.Name, p.String(),
 					"give the group an address that no host has, or remove it there: ip address del "+la.Prefix.String()+" dev "+l.Name)
 				return ""
 			}
@@ -147,10 +158,10 @@ func (h *hostChecker) address(g fsm.Group, p netip.Prefix) string {
 	case 1:
 		return names[0]
 	case 0:
-		h.r.add(h.cfg.where[path], path, "is in no network of this host ("+h.networks()+")", p.String(),
+		h.add(path, "is in no network of this host ("+h.networks()+")", p.String(),
 			"write interface: with the device that clients reach it by ("+h.deviceNames()+"), or correct the address")
 	default:
-		h.r.add(h.cfg.where[path], path, "lies in a network of "+strings.Join(names, " and of "), p.String(),
+		h.add(path, "lies in a network of "+strings.Join(names, " and of "), p.String(),
 			"write interface: with the one that clients reach it by")
 	}
 	return ""

@@ -67,6 +67,11 @@ func TestCheckHost(t *testing.T) {
 			want: "q.yaml:7:64: vips.db.vrrp.id: VRRP id 51 is used on device eth0 by group web too; give each group its own id, or make one group of the two"},
 		{name: "one id, two devices in one family", vips: "web: {addresses: [10.0.0.200/24, 10.1.0.200/24], vrrp: {id: 51}}", links: base,
 			want: "lies on device eth1, and others of the group on eth0"},
+		{name: "tracked devices", vips: "web: {addresses: [10.0.0.200/24], track_interfaces: [eth1, {name: eth0, weight: -5}]}", links: base},
+		{name: "tracked devices not here", vips: "web: {addresses: [10.0.0.200/24], interface: eth9, track_interfaces: [eth1, {name: eth8, weight: -5}, eth7]}", links: base,
+			want: "q.yaml:6:48: vips.web.interface: no such device on this host, got eth9; write one of eth0, eth1, or leave the key out if the nodes' devices have different names\n" +
+				"q.yaml:6:86: vips.web.track_interfaces[eth8]: no such device on this host, got eth8; write one of eth0, eth1, or remove it: a device that is not there counts as failed\n" +
+				"q.yaml:6:105: vips.web.track_interfaces[eth7]: no such device on this host, got eth7; write one of eth0, eth1, or remove it: a device that is not there counts as failed"},
 		{name: "two devices without adverts", vips: "web: {addresses: [10.0.0.200/24, 10.1.0.200/24]}", links: base},
 		{name: "a witness needs no device", top: "role: witness\n", vips: "web: {addresses: [172.16.0.200/24], interface: eth9}", links: base},
 		{name: "no network at all", vips: "web: {addresses: [172.16.0.200/24]}", links: []Link{link("lo", "10.0.0.1/32")},

@@ -48,8 +48,9 @@ func (c *checker) addresses(raw rawConfig) {
 	case n == 1:
 		c.warn(raw.peers.pos, "peers", "a cluster of one node: nobody takes over when it fails", "add two nodes; one of them may have role: witness")
 	case n == 2:
-		c.warn(raw.peers.pos, "peers", "two nodes without a witness: when either fails, the other has no majority and holds nothing",
-			"add a third node, which may have role: witness")
+		c.r.add(raw.peers.pos, "peers", "two nodes are no safe cluster: when either fails, the other is no majority and must hold nothing, "+
+			"so both together fail more often than one alone", "",
+			"add a third node, for which any small host with role: witness will do, or write election: vrrp, where two are enough and a single owner is not promised")
 	case n%2 == 0:
 		c.warn(raw.peers.pos, "peers", fmt.Sprintf("%d nodes survive no more failures than %d", n, n-1), "add or remove one")
 	}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 // A rawConfig is what the file says, value by value, unchecked.
@@ -20,6 +22,10 @@ type rawConfig struct {
 	vips                    state
 	vipsPos, tlsPos, topPos pos
 	groups                  []rawGroup // in the order of the file
+	checks                  []rawCheck // in the order of the file
+	checksHave              state
+	hooks                   rawHooks
+	fifo                    field[string]
 }
 
 type rawGroup struct {
@@ -29,10 +35,12 @@ type rawGroup struct {
 	addresses      field[[]field[string]]
 	iface          field[string]
 	placement      field[string]
+	preempt        field[fsm.Preempt]
 	vmac           field[bool]
 	announceRepeat field[int]
 	refresh        field[time.Duration]
 	vrrp           *rawVRRP // nil: not written
+	policy         rawPolicy
 }
 
 // readRaw reads the root mapping. What cannot be read is reported and marked
@@ -49,7 +57,9 @@ func readRaw(r *report, root *yaml.Node) rawConfig {
 		role: m.text("role"), election: m.text("election"), fence: m.text("fence"), socket: m.text("socket"),
 		lease: m.duration("lease"), renew: m.duration("renew"),
 		tls: absent, vips: m.without("vips"),
+		hooks: readHooks(m), fifo: m.text("fifo"),
 	}
+	raw.checks, raw.checksHave = readChecks(m)
 	if l, have := m.sub("log", logSchema); have == present {
 		raw.logLevel, raw.logFormat = l.text("level"), l.text("format")
 	}
@@ -94,10 +104,11 @@ func readGroup(r *report, e entry) rawGroup {
 		return g
 	}
 	g.addresses, g.iface, g.placement = m.list("addresses"), m.text("interface"), m.text("placement")
-	g.vmac = read(m, "vmac", toBool)
+	g.preempt, g.vmac = read(m, "preempt", toPreempt), read(m, "vmac", toBool)
 	if a, have := m.sub("announce", announceSchema); have == present {
 		g.announceRepeat, g.refresh = a.integer("repeat"), a.duration("refresh")
 	}
+	g.policy = readPolicy(m)
 	if v, have := m.sub("vrrp", vrrpSchema); have != absent {
 		g.vrrp = readVRRP(v, m.vals["vrrp"], have)
 	}

@@ -5,21 +5,33 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 type rawVRRP struct {
-	have     state // present, or broken
+	have      state // present, or broken
+	pos       pos
+	path      string
+	id        field[int]
+	version   field[string]
+	priority  field[int]
+	byNode    []rawNodePriority // if priority is a mapping
+	mapped    state             // of the mapping; absent: priority is a number or not there
+	interval  field[time.Duration]
+	checksum  field[string]
+	password  field[string]
+	unicast   state
+	peersPos  pos
+	peers     []rawPeer
+	outranked field[string]
+}
+
+// A rawNodePriority is one line of a mapping of priorities by node.
+type rawNodePriority struct {
+	node     string
 	pos      pos
-	path     string
-	id       field[int]
-	version  field[string]
 	priority field[int]
-	interval field[time.Duration]
-	checksum field[string]
-	password field[string]
-	unicast  state
-	peersPos pos
-	peers    []rawPeer
 }
 
 // A rawPeer is a unicast peer: its address alone, or with the TTLs.
@@ -38,9 +50,25 @@ func readVRRP(m mapping, n *yaml.Node, have state) *rawVRRP {
 	v.pos, v.path = at(n), m.path
 	v.id, v.version = m.integer("id"), read(m, "version", toWord)
 	v.interval, v.checksum = m.duration("interval"), m.text("checksum")
-	v.priority, v.password = m.integer("priority"), read(m, "password", toSecret)
+	v.password, v.outranked = read(m, "password", toSecret), m.text("outranked")
+	v.readPriority(m)
 	v.readPeers(m)
 	return v
+}
+
+func (v *rawVRRP) readPriority(m mapping) {
+	n, ok := m.vals["priority"]
+	if !ok || n.Kind != yaml.MappingNode {
+		v.priority, v.mapped = m.integer("priority"), absent
+		return
+	}
+	path := join(m.path, "priority")
+	v.priority = field[int]{have: broken, pos: at(n), path: path}
+	v.mapped = present
+	entries, _ := m.r.entries(n, path)
+	for _, e := range entries {
+		v.byNode = append(v.byNode, rawNodePriority{e.name, at(e.key), readNode(m.r, e.value, join(path, e.name), toInt)})
+	}
 }
 
 func (v *rawVRRP) readPeers(m mapping) {
@@ -89,4 +117,15 @@ func toBool(n *yaml.Node) (bool, string, string) {
 		return n.Value[0] == 't' || n.Value[0] == 'T', "", ""
 	}
 	return false, "true or false", "write true or false, without quotes"
+}
+
+func toPreempt(n *yaml.Node) (fsm.Preempt, string, string) {
+	if yes, want, _ := toBool(n); want == "" {
+		return fsm.Preempt{Yes: yes}, "", ""
+	}
+	const do = "write true, false, or how long to wait, such as 30s"
+	if d, want, _ := toDuration(n); want == "" && d >= 0 {
+		return fsm.Preempt{Yes: true, Delay: d}, "", ""
+	}
+	return fsm.Preempt{}, "true, false or a duration with its unit, not negative", do
 }

@@ -17,19 +17,19 @@ type schema struct {
 var (
 	topSchema = schema{
 		keys: []string{"cluster", "node", "address", "peers", "key_file", "tls", "data_dir", "role", "election",
-			"lease", "renew", "fence", "socket", "log", "vips"},
-		later: []string{"http", "checks"},
+			"lease", "renew", "fence", "socket", "log", "vips", "checks", "hooks", "fifo"},
+		later: []string{"http"},
 	}
 	tlsSchema   = schema{keys: []string{"ca", "cert", "key"}}
 	logSchema   = schema{keys: []string{"level", "format"}}
 	groupSchema = schema{
-		keys:  []string{"addresses", "interface", "placement", "announce", "vmac", "vrrp"},
-		later: []string{"priority", "preempt", "on_quorum_loss", "checks", "track_interfaces", "routes", "hooks"},
+		keys: []string{"addresses", "interface", "placement", "priority", "preempt", "weight", "apart", "together", "checks",
+			"track_interfaces", "when_all_fail", "on_quorum_loss", "hooks", "announce", "vmac", "vrrp"},
+		later: []string{"routes"},
 	}
 	announceSchema = schema{keys: []string{"repeat", "refresh"}}
 	vrrpSchema     = schema{
-		keys:  []string{"id", "version", "priority", "interval", "checksum", "password", "unicast"},
-		later: []string{"outranked"},
+		keys: []string{"id", "version", "priority", "interval", "checksum", "password", "unicast", "outranked"},
 	}
 	peerSchema = schema{keys: []string{"address", "min_ttl", "max_ttl"}}
 )

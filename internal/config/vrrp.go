@@ -17,8 +17,10 @@ const bothVersions = "both"
 // vrrp checks the section of a group with these addresses.
 func (c *checker) vrrp(g rawGroup, addrs []netip.Prefix) fsm.VRRP {
 	raw := g.vrrp
-	v := fsm.VRRP{Checksum: fsm.ChecksumAuto}
+	v := fsm.VRRP{Checksum: fsm.ChecksumAuto, Outranked: fsm.OutrankedYield}
 	switch f := raw.id; {
+	case f.have == absent && c.plain():
+		c.missing(raw.pos, f.path, "write id: 1 to 255, that of the other routers of this group")
 	case f.have == absent:
 		c.missing(raw.pos, f.path, "write id: 1 to 255, that of the outside routers of this group, or leave vrrp out for no adverts")
 	case f.ok() && (f.v < 1 || f.v > 255):
@@ -32,6 +34,11 @@ func (c *checker) vrrp(g rawGroup, addrs []netip.Prefix) fsm.VRRP {
 	c.checksum(raw, &v)
 	c.password(raw, &v)
 	v.Unicast = c.unicast(raw, addrs)
+	if raw.outranked.have != absent && c.plain() {
+		c.cluster(raw.outranked.pos, raw.outranked.path, "a router of its own always gives way to a better one (RFC 9568, section 6.4)")
+	} else {
+		v.Outranked = oneOf(c, raw.outranked, fsm.OutrankedYield, fsm.OutrankedYield, fsm.OutrankedHold)
+	}
 	v.Interval = c.interval(raw, v)
 	return v
 }
@@ -57,21 +64,6 @@ func (c *checker) versions(raw *rawVRRP, addrs []netip.Prefix) (version uint8, a
 	}
 	bad(c, f, "must be 2, 3 or both", "write 3, or leave the key out")
 	return 3, false
-}
-
-// priority is what the cluster's adverts say. To outside routers it is one router,
-// whichever node holds the group.
-func (c *checker) priority(raw *rawVRRP) uint8 {
-	do := fmt.Sprintf("leave the key out for %d, above every backup", DefaultPriority)
-	switch f := raw.priority; {
-	case f.ok() && f.v == int(vrrpcompat.Owner):
-		bad(c, f, "must be 1 to 254: 255 belongs to a router that has the address as its own (RFC 9568, section 5.2.4), and nothing could outrank it", do)
-	case f.ok() && (f.v < 1 || f.v > 254):
-		bad(c, f, "must be 1 to 254", do)
-	case f.ok():
-		return uint8(f.v)
-	}
-	return DefaultPriority
 }
 
 func (c *checker) checksum(raw *rawVRRP, v *fsm.VRRP) {
@@ -198,6 +190,9 @@ func (c *checker) interval(raw *rawVRRP, v fsm.VRRP) time.Duration {
 	if err != nil {
 		bad(c, f, intervalBounds(version), fmt.Sprintf("write %s, or leave the key out", DefaultInterval))
 		return DefaultInterval
+	}
+	if c.plain() || c.cfg.Lease == 0 {
+		return f.v
 	}
 	text, do := outruns(v, cs, WorstFailover(c.cfg.Lease, c.cfg.Grace()))
 	switch {

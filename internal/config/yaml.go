@@ -39,12 +39,14 @@ const (
 	present       // in the file and read
 )
 
-const atLeast = "write at least cluster, peers, key_file and vips, as the examples in deploy/examples do"
-
 // document parses b to the root mapping of its only document. Aliases, anchors
 // and merge keys are refused: one place in the file is then one value, and no
 // small file stands for a large one.
 func (r *report) document(b []byte) *yaml.Node {
+	if len(b) > maxFile {
+		r.add(pos{}, "", fmt.Sprintf("the file is longer than %d bytes", maxFile), "", "see that it is the configuration")
+		return nil
+	}
 	loader, err := yaml.NewLoader(bytes.NewReader(b))
 	if err != nil {
 		r.add(pos{}, "", err.Error(), "", "")
@@ -52,7 +54,7 @@ func (r *report) document(b []byte) *yaml.Node {
 	}
 	var doc, second yaml.Node
 	if err := loader.Load(&doc); errors.Is(err, io.EOF) {
-		r.add(pos{}, "", "the file is empty", "", atLeast)
+		r.add(pos{}, "", "the file is empty", "", r.least)
 		return nil
 	} else if err != nil {
 		r.syntax(err)
@@ -68,13 +70,13 @@ func (r *report) document(b []byte) *yaml.Node {
 	root := &doc
 	if doc.Kind == yaml.DocumentNode {
 		if len(doc.Content) != 1 {
-			r.add(at(&doc), "", "the file is empty", "", atLeast)
+			r.add(at(&doc), "", "the file is empty", "", r.least)
 			return nil
 		}
 		root = doc.Content[0]
 	}
 	if isScalar(root, "!!null") {
-		r.add(at(root), "", "the file is empty", "", atLeast)
+		r.add(at(root), "", "the file is empty", "", r.least)
 		return nil
 	}
 	before := len(r.errs)
@@ -247,15 +249,19 @@ func (m mapping) duration(key string) field[time.Duration] { return read(m, key,
 
 // list reads a sequence of texts.
 func (m mapping) list(key string) field[[]field[string]] {
-	f := read(m, key, func(n *yaml.Node) ([]*yaml.Node, string, string) {
+	return texts(m.r, read(m, key, func(n *yaml.Node) ([]*yaml.Node, string, string) {
 		if n.Kind != yaml.SequenceNode {
 			return nil, "a list", "write [first, second]"
 		}
 		return n.Content, "", ""
-	})
+	}))
+}
+
+// texts reads the items of a sequence.
+func texts(r *report, f field[[]*yaml.Node]) field[[]field[string]] {
 	out := field[[]field[string]]{have: f.have, pos: f.pos, path: f.path}
 	for i, n := range f.v {
-		out.v = append(out.v, readNode(m.r, n, fmt.Sprintf("%s[%d]", f.path, i), toText))
+		out.v = append(out.v, readNode(r, n, fmt.Sprintf("%s[%d]", f.path, i), toText))
 	}
 	return out
 }
