@@ -66,24 +66,32 @@ type checkError struct {
 
 // A plan is what the daemon will do with a configuration.
 type plan struct {
-	Cluster         string      `json:"cluster"`
-	Node            string      `json:"node"`
-	Role            string      `json:"role"`
-	Address         string      `json:"address"`
-	Peers           []string    `json:"peers"`
-	DataDir         string      `json:"data_dir"`
-	Socket          string      `json:"socket"`
-	Fence           string      `json:"fence"`
-	LeaseMS         float64     `json:"lease_ms"`
-	RenewMS         float64     `json:"renew_ms"`
-	WorstFailoverMS float64     `json:"worst_failover_ms"`
-	VIPs            []planGroup `json:"vips"`
+	Election string `json:"election"`
+	// SingleOwner: at no instant can two nodes answer for an address.
+	SingleOwner bool        `json:"single_owner"`
+	Cluster     string      `json:"cluster"`
+	Node        string      `json:"node"`
+	Socket      string      `json:"socket"`
+	*planMember             // absent with election: vrrp
+	VIPs        []planGroup `json:"vips"`
+}
+
+// A planMember is the node's part in its cluster.
+type planMember struct {
+	Role            string   `json:"role"`
+	Address         string   `json:"address"`
+	Peers           []string `json:"peers"`
+	DataDir         string   `json:"data_dir"`
+	Fence           string   `json:"fence"`
+	LeaseMS         float64  `json:"lease_ms"`
+	RenewMS         float64  `json:"renew_ms"`
+	WorstFailoverMS float64  `json:"worst_failover_ms"`
 }
 
 type planGroup struct {
 	Name      string        `json:"name"`
 	Addresses []planAddress `json:"addresses"`
-	Placement string        `json:"placement"`
+	Placement string        `json:"placement,omitempty"` // absent with election: vrrp
 	VRRP      *planVRRP     `json:"vrrp,omitempty"`
 }
 
@@ -101,6 +109,14 @@ type planVRRP struct {
 	Password   bool     `json:"password"`
 	Unicast    []string `json:"unicast"`
 	VMAC       bool     `json:"vmac"`
+	// Outranked is absent with election: vrrp, and Preempt else.
+	Outranked string       `json:"outranked,omitempty"`
+	Preempt   *planPreempt `json:"preempt,omitempty"`
+}
+
+type planPreempt struct {
+	Yes     bool    `json:"yes"`
+	DelayMS float64 `json:"delay_ms"`
 }
 
 // check fails only when it cannot look; what is wrong with the file is in the
@@ -121,7 +137,14 @@ func check(file string) (checkReport, error) {
 			return r, err
 		}
 	}
-	r.keys(cfg)
+	if cfg.Role == fsm.Member {
+		for _, p := range config.CheckPrograms(cfg.Document) {
+			r.Warnings = append(r.Warnings, cfg.At(p).Error())
+		}
+	}
+	if cfg.Election == config.ElectRaft {
+		r.keys(cfg)
+	}
 	if r.OK = len(r.Errors) == 0; r.OK {
 		r.Plan = planOf(cfg, links)
 	}
@@ -169,17 +192,22 @@ func (r *checkReport) secret(path string, err error) {
 }
 
 func planOf(cfg *config.Config, links []config.Link) *plan {
-	p := &plan{
-		Cluster: cfg.Cluster, Node: cfg.Node, Role: cfg.Role.String(), Address: cfg.Address.String(), Peers: []string{},
-		DataDir: cfg.DataDir, Socket: cfg.Socket, Fence: cfg.Fence.String(),
-		LeaseMS: millis(cfg.Lease), RenewMS: millis(cfg.Renew), VIPs: []planGroup{},
-		WorstFailoverMS: millis(config.WorstFailover(cfg.Lease, cfg.Grace())),
-	}
-	for _, a := range cfg.Peers {
-		p.Peers = append(p.Peers, a.String())
+	p := &plan{Election: cfg.Election.String(), Cluster: cfg.Cluster, Node: cfg.Node, Socket: cfg.Socket, VIPs: []planGroup{}}
+	if cfg.Election == config.ElectRaft {
+		p.SingleOwner = true
+		p.planMember = &planMember{
+			Role: cfg.Role.String(), Address: cfg.Address.String(), Peers: []string{}, DataDir: cfg.DataDir, Fence: cfg.Fence.String(),
+			LeaseMS: millis(cfg.Lease), RenewMS: millis(cfg.Renew), WorstFailoverMS: millis(config.WorstFailover(cfg.Lease, cfg.Grace())),
+		}
+		for _, a := range cfg.Peers {
+			p.Peers = append(p.Peers, a.String())
+		}
 	}
 	for _, g := range cfg.Document.Groups {
-		pg := planGroup{Name: g.Name, Placement: g.Placement.String()}
+		pg := planGroup{Name: g.Name}
+		if p.planMember != nil {
+			pg.Placement = g.Placement.String()
+		}
 		for _, a := range g.Addresses {
 			device := g.Interface
 			if device == "" {
@@ -191,14 +219,14 @@ func planOf(cfg *config.Config, links []config.Link) *plan {
 			pg.Addresses = append(pg.Addresses, planAddress{a.String(), device})
 		}
 		if g.VRRP.ID != 0 {
-			pg.VRRP = planVRRPOf(g)
+			pg.VRRP = planVRRPOf(cfg, g)
 		}
 		p.VIPs = append(p.VIPs, pg)
 	}
 	return p
 }
 
-func planVRRPOf(g fsm.Group) *planVRRP {
+func planVRRPOf(cfg *config.Config, g fsm.Group) *planVRRP {
 	v := &planVRRP{
 		ID: g.VRRP.ID, Version: strconv.Itoa(int(g.VRRP.Version)), Priority: g.VRRP.Priority, IntervalMS: millis(g.VRRP.Interval),
 		Checksum: g.VRRP.Checksum.String(), Password: g.VRRP.Password != "", Unicast: []string{}, VMAC: g.VMAC,
@@ -208,6 +236,11 @@ func planVRRPOf(g fsm.Group) *planVRRP {
 	}
 	for _, p := range g.VRRP.Unicast {
 		v.Unicast = append(v.Unicast, p.Addr.String())
+	}
+	if cfg.Election == config.ElectVRRP {
+		v.Preempt = &planPreempt{Yes: g.Preempt.Yes, DelayMS: millis(g.Preempt.Delay)}
+	} else {
+		v.Outranked = g.VRRP.Outranked.String()
 	}
 	return v
 }
@@ -233,11 +266,16 @@ func (r *checkReport) show(out, stderr io.Writer) error {
 
 func (p *plan) text(b *strings.Builder, file string) {
 	fmt.Fprintf(b, "ok: %s\n", file)
-	fmt.Fprintf(b, "node %s of cluster %s: %s, at %s, TCP and UDP\n", p.Node, p.Cluster, p.Role, p.Address)
-	fmt.Fprintf(b, "forms or finds the cluster with %s: %s\n", plural(len(p.Peers), "peer"), strings.Join(p.Peers, ", "))
-	fmt.Fprintf(b, "votes are kept in %s; the API is on %s\n", p.DataDir, p.Socket)
-	fmt.Fprintf(b, "lease %s, asked for every %s, kept by fence %s; a lost owner is replaced within %s at worst\n",
-		showMillis(p.LeaseMS), showMillis(p.RenewMS), p.Fence, showMillis(math.Ceil(p.WorstFailoverMS*10)/10))
+	if m := p.planMember; m != nil {
+		fmt.Fprintf(b, "node %s of cluster %s: %s, at %s, TCP and UDP\n", p.Node, p.Cluster, m.Role, m.Address)
+		fmt.Fprintf(b, "forms or finds the cluster with %s: %s\n", plural(len(m.Peers), "peer"), strings.Join(m.Peers, ", "))
+		fmt.Fprintf(b, "votes are kept in %s; the API is on %s\n", m.DataDir, p.Socket)
+		fmt.Fprintf(b, "lease %s, asked for every %s, kept by fence %s; a lost owner is replaced within %s at worst\n",
+			showMillis(m.LeaseMS), showMillis(m.RenewMS), m.Fence, showMillis(math.Ceil(m.WorstFailoverMS*10)/10))
+	} else {
+		fmt.Fprintf(b, "node %s: a VRRP router of its own; the API is on %s\n", p.Node, p.Socket)
+		b.WriteString(noSingleOwner + "\n")
+	}
 	if len(p.VIPs) == 0 {
 		b.WriteString("no VIP groups\n")
 	}
@@ -256,8 +294,10 @@ func (p *plan) groupText(b *strings.Builder, g planGroup) {
 		}
 	}
 	fmt.Fprintf(b, "group %s: %s", g.Name, strings.Join(at, ", "))
-	b.WriteString("; placement " + g.Placement)
-	if p.Role == fsm.Witness.String() {
+	if g.Placement != "" {
+		b.WriteString("; placement " + g.Placement)
+	}
+	if p.planMember != nil && p.Role == fsm.Witness.String() {
 		b.WriteString("; never held here")
 	}
 	if g.VRRP == nil {
@@ -283,6 +323,18 @@ func (v *planVRRP) text() string {
 	}
 	if v.VMAC {
 		s += " from the virtual MAC address"
+	}
+	if v.Outranked == fsm.OutrankedHold.String() {
+		s += "; keeps the group beside a better router, so that both answer"
+	}
+	switch p := v.Preempt; {
+	case p == nil:
+	case !p.Yes:
+		s += "; leaves a worse router alone"
+	case p.DelayMS > 0:
+		s += "; takes over from a worse router after " + interval(p.DelayMS)
+	default:
+		s += "; takes over from a worse router"
 	}
 	return s
 }

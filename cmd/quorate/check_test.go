@@ -15,7 +15,7 @@ func TestCheck(t *testing.T) {
 		// One address is in no network of the host, the other on a device that it lacks.
 		"check-host":    "vips: {web: {addresses: [192.0.2.1/24]}, db: {addresses: [10.0.0.201/24], interface: eth9}}\n",
 		"check-witness": "role: witness\nvips: {web: {addresses: [192.0.2.200/24]}}\n",
-		"check-mixed": "vips:\n  web: {addresses: [10.0.0.200/24], vmac: true, vrrp: {id: 51, version: both, password: secret}}\n" +
+		"check-mixed": "vips:\n  web: {addresses: [10.0.0.200/24], vmac: true, vrrp: {id: 51, version: both, password: secret, outranked: hold}}\n" +
 			"  db: {addresses: [10.0.0.201/24], vrrp: {id: 52, version: 2, unicast: [10.0.0.8, 10.0.0.9]}}\n",
 		"check-errors": "lease: 1ms\nleas: 2s\nvips: {web: {addresses: [10.0.0.200], placement: spread}}\n",
 	} {
@@ -27,6 +27,20 @@ func TestCheck(t *testing.T) {
 			golden(t, name+"-json", dir, "check", "--json", file)
 		})
 	}
+}
+
+// TestCheckVRRP: where VRRP elects, the plan promises nothing.
+func TestCheckVRRP(t *testing.T) {
+	enterNetns(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "quorate.yaml")
+	text := "election: vrrp\nnode: n1\nsocket: " + dir + "/s\nvips:\n  web: {addresses: [10.0.0.200/24], vrrp: {id: 51, priority: {n1: 150, n2: 100}}}\n" +
+		"  db: {addresses: [10.0.0.201/24], preempt: 30s, vrrp: {id: 52}}\n  mail: {addresses: [10.0.0.202/24], preempt: false, vrrp: {id: 53, version: 2}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "check-vrrp", dir, "check", file)
+	golden(t, "check-vrrp-json", dir, "check", "--json", file)
 }
 
 // TestCheckKey: a key that the daemon would refuse is an error before it starts.

@@ -27,7 +27,11 @@ func removeLeft(cfg *config.Config) (removed []string, err error) {
 	}
 	defer unlock()
 	ours := cfg.Document.Addrs()
-	f, fenceErr := fence.Open(fence.Options{Tag: daemon.FenceTag(cfg.Cluster)})
+	var f *fence.Fence
+	var fenceErr error
+	if cfg.Election != config.ElectVRRP { // which has no lease to guard
+		f, fenceErr = fence.Open(fence.Options{Tag: daemon.FenceTag(cfg.Cluster)})
+	}
 	if errors.Is(fenceErr, fence.ErrUnavailable) && cfg.Fence == config.Lifetime {
 		fenceErr = nil // it was never used here
 	}

@@ -59,7 +59,8 @@ func newRootCommand() *cobra.Command {
 		RunE:          func(*cobra.Command, []string) error { return errors.New("no command given") },
 	}
 	root.AddCommand(newRunCommand(), newStatusCommand(), newMembersCommand(), newVRRPCommand(), newMoveCommand(),
-		newReleaseCommand(), newKeygenCommand(), newCheckCommand(), newVersionCommand())
+		newReleaseCommand(), newDrainCommand(), newUndrainCommand(), newRemoveCommand(), newApplyCommand(), newDiffCommand(),
+		newHistoryCommand(), newRollbackCommand(), newExplainCommand(), newSnapshotCommand(), newRecoverCommand(), newKeygenCommand(), newCheckCommand(), newImportCommand(), newVersionCommand())
 	for _, c := range root.Commands() {
 		markFailures(c)
 	}

@@ -62,6 +62,7 @@ func golden(t *testing.T, name, dir string, args ...string) {
 
 // A fakeAgent is a node behind a real socket.
 type fakeAgent struct {
+	api.Admin
 	mu      sync.Mutex
 	state   core.Status
 	move    func(s *core.Status, group, node string) error // may change the state
@@ -132,7 +133,7 @@ const (
 func formed() core.Status {
 	return core.Status{
 		Cluster: "prod", ClusterID: "fedcba9876543210fedcba9876543210", Node: "n1", Instance: instance1, Leader: "n2",
-		Quorum: true, Ready: true, Fence: "bpf", LeaseMS: 250, RenewMS: 83.333, State: "running",
+		Quorum: true, Ready: true, Fence: "bpf", LeaseMS: 250, RenewMS: 83.333, State: "running", Election: "raft", SingleOwner: true,
 		Members: []core.MemberStatus{
 			{Name: "n1", Instance: instance1, Address: "10.0.0.1:7950", Role: "member", Voter: true, Alive: true, Ready: true},
 			{Name: "n2", Instance: instance2, Address: "10.0.0.2:7950", Role: "member", Voter: true, Alive: true, Ready: true},
@@ -219,6 +220,18 @@ func TestUsage(t *testing.T) {
 		{"move web n1 --timeout soon", "invalid argument"},
 		{"move web n1 --timeout 0s", "--timeout must be more than 0, got 0s"},
 		{"release now", "takes no arguments"},
+		{"drain n1 n2", "drain takes at most a node, got 2 arguments"},
+		{"drain --timeout 0s", "--timeout must be more than 0, got 0s"},
+		{"remove", "remove takes a node, got 0 arguments"},
+		{"apply", "apply takes a file, or - for the standard input, got 0 arguments"},
+		{"history 1 2", "history takes at most a revision, got 2 arguments"},
+		{"history x --socket s", `"x" is no revision`},
+		{"rollback 0 --socket s", `"0" is no revision`},
+		{"explain", "explain takes a group, got 0 arguments"},
+		{"snapshot", "snapshot takes save, restore or print, and a file"},
+		{"snapshot drop f", "snapshot takes save, restore or print, and a file"},
+		{"snapshot save", "save takes a file, got 0 arguments"},
+		{"recover n2", "takes no arguments"},
 		{"check", "check takes a configuration file, got 0 arguments"},
 		{"keygen x", "takes no arguments"},
 		{"version x", "takes no arguments"},

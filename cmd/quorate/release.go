@@ -99,9 +99,13 @@ func askRelease(ctx context.Context, client *api.Client) ([]string, error) {
 }
 
 // releaseAlone removes what a dead daemon left on this host, under the lock on its
-// data_dir, so that none starts meanwhile. It fails with raftnode.ErrLocked while a
+// data_dir, so that none starts meanwhile. Where VRRP elects there is no data_dir, and
+// the lock of the host's addresses serves. It fails with raftnode.ErrLocked while a
 // daemon runs. The names are of what it removed; none: there was nothing.
 func releaseAlone(cfg *config.Config) ([]string, error) {
+	if cfg.Election == config.ElectVRRP {
+		return removeLeft(cfg)
+	}
 	unlock, err := raftnode.TryLock(cfg.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // no daemon ever ran here

@@ -102,6 +102,29 @@ func TestReleaseAlone(t *testing.T) {
 	}
 }
 
+// TestReleaseAloneVRRP: where VRRP elects, the host's lock says whether a daemon runs.
+func TestReleaseAloneVRRP(t *testing.T) {
+	enterNetns(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "quorate.yaml")
+	text := "cluster: prod\nelection: vrrp\nnode: n1\nsocket: " + dir + "/s\nvips: {web: {addresses: [10.0.0.200/24, 2001:db8::200/64], interface: eth0, vrrp: {id: 51}}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	leave(t, false)
+	unlock, err := daemon.LockFence("prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "release-vrrp-locked", dir, "release", "--config", file)
+	unlock()
+	golden(t, "release-vrrp", dir, "release", "--config", file)
+	if got := addresses(t); got != "10.0.0.1/24 10.0.0.250/24" || macvlans(t) != 0 {
+		t.Errorf("left: %s and %d virtual MAC addresses", got, macvlans(t))
+	}
+	golden(t, "release-quiet", dir, "release", "--config", file)
+}
+
 // leave does what a daemon does for a group, and for one that the file no longer
 // has, and dies.
 func leave(t *testing.T, fenced bool) {

@@ -70,7 +70,7 @@ func runDaemon(ctx context.Context, cfg *config.Config, log *slog.Logger) error 
 		case <-ctx.Done():
 		}
 	}()
-	return daemon.Run(ctx, daemon.Options{Config: cfg, Version: version, Log: log, Stop: stop})
+	return daemon.Run(ctx, daemon.Options{Config: cfg, Version: version, Log: log, Links: hostLinks, Stop: stop})
 }
 
 func newLogger(l config.Log, w io.Writer) *slog.Logger {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -9,6 +10,10 @@ import (
 
 	"github.com/quorate/quorate/internal/agent/core"
 )
+
+// noSingleOwner is said wherever a node elects by VRRP alone.
+const noSingleOwner = "election: vrrp cannot promise a single owner: routers that do not hear each other all answer, and nothing stops a hung one; " +
+	"election: raft does"
 
 func newStatusCommand() *cobra.Command {
 	return readingCommand(&cobra.Command{
@@ -50,12 +55,7 @@ func (t *target) status(cmd *cobra.Command) (core.Status, error) {
 
 func showStatus(cmd *cobra.Command, s core.Status) error {
 	var b strings.Builder
-	cluster := s.Cluster
-	if cluster == "" {
-		cluster = "not formed"
-	}
-	fmt.Fprintf(&b, "cluster: %s  node: %s  leader: %s  quorum: %s  fence: %s  lease: %s\n",
-		cluster, s.Node, orNone(s.Leader), yesNo(s.Quorum), s.Fence, showMillis(s.LeaseMS))
+	b.WriteString(statusHead(s))
 	for _, p := range problems(s) {
 		fmt.Fprintf(&b, "PROBLEM: %s\n", p)
 	}
@@ -67,36 +67,64 @@ func showStatus(cmd *cobra.Command, s core.Status) error {
 		return write(cmd.OutOrStdout(), "no VIP groups\n")
 	}
 	rows := [][]string{{"NAME", "ADDRESSES", "OWNER", "STATE", "EPOCH", "LEASE", "VRRP"}}
+	if s.Election == alone {
+		rows[0] = []string{"NAME", "ADDRESSES", "STATE", "VRRP"}
+	}
 	for _, v := range s.VIPs {
-		rows = append(rows, vipRow(v))
+		rows = append(rows, vipRow(s, v))
 	}
 	return showTable(cmd.OutOrStdout(), rows)
 }
 
-func vipRow(v core.VIPStatus) []string {
+// alone is the election of a node without a cluster.
+const alone = "vrrp"
+
+func statusHead(s core.Status) string {
+	if s.Election == alone {
+		return fmt.Sprintf("node: %s  a VRRP router of its own\nNOTE: %s\n", s.Node, noSingleOwner)
+	}
+	cluster := s.Cluster
+	if cluster == "" {
+		cluster = "not formed"
+	}
+	return fmt.Sprintf("cluster: %s  node: %s  leader: %s  quorum: %s  fence: %s  lease: %s\n",
+		cluster, s.Node, orNone(s.Leader), yesNo(s.Quorum), s.Fence, showMillis(s.LeaseMS))
+}
+
+func vipRow(s core.Status, v core.VIPStatus) []string {
 	lease, vrrp := "-", "-"
 	if v.State == "active" {
 		lease = showMillis(v.LeaseRemainingMS)
 	}
 	if v.VRRP != nil {
-		vrrp = fmt.Sprintf("id %d %s", v.VRRP.ID, v.VRRP.State)
+		vrrp = fmt.Sprintf("id %d %s", v.VRRP.ID, vrrpState(v.VRRP))
 		if v.VRRP.State == "Active" {
-			vrrp += fmt.Sprintf(" (master) priority %d", v.VRRP.Priority)
+			vrrp += " (master)"
+		}
+		if v.VRRP.State == "Active" || s.Election == alone { // in a cluster only the holder speaks
+			vrrp += fmt.Sprintf(" priority %d", v.VRRP.Priority)
 		}
 	}
+	if s.Election == alone {
+		return []string{v.Name, strings.Join(v.Addresses, ","), v.State, vrrp}
+	}
 	return []string{v.Name, strings.Join(v.Addresses, ","), orNone(v.Owner), v.State, strconv.FormatUint(v.Epoch, 10), lease, vrrp}
+}
+
+// vrrpState is the state of the group's virtual routers: it moves as one.
+func vrrpState(v *core.VRRPStatus) string {
+	begun := func(r core.RouterStatus) bool { return r.State != "Initialize" }
+	if len(v.Routers) > 0 && !slices.ContainsFunc(v.Routers, begun) {
+		return "Initialize"
+	}
+	return v.State
 }
 
 // problems returns what a person should look at, the gravest first.
 func problems(s core.Status) []string {
 	var out []string
-	switch {
-	case s.ClusterID == "":
-		out = append(out, fmt.Sprintf("the cluster is not formed yet (%s)", s.State))
-	case !s.Quorum:
-		out = append(out, "no quorum: this node is not in touch with a majority, so no VIP can be held or moved from here")
-	case s.Leader == "":
-		out = append(out, "no leader: owners keep their VIPs, and nothing can be moved")
+	if s.Election != alone {
+		out = clusterProblems(s)
 	}
 	if s.State == "stopping" || s.State == "refused" {
 		out = append(out, "this node is "+s.State)
@@ -111,14 +139,36 @@ func problems(s core.Status) []string {
 		}
 	}
 	for _, v := range s.VIPs {
-		out = append(out, vipProblems(v)...)
+		out = append(out, vipProblems(s, v)...)
 	}
 	return out
 }
 
-func vipProblems(v core.VIPStatus) []string {
+func clusterProblems(s core.Status) []string {
+	switch {
+	case s.State == "removed": // which is said, and there is nothing more to it
+		return nil
+	case s.ClusterID == "":
+		return []string{fmt.Sprintf("the cluster is not formed yet (%s)", s.State)}
+	case !s.Quorum:
+		return []string{"no quorum: this node is not in touch with a majority, so no VIP can be held or moved from here"}
+	case s.Leader == "":
+		return []string{"no leader: owners keep their VIPs, and nothing can be moved"}
+	}
+	return nil
+}
+
+// outranked reports whether a router outside the cluster keeps the group from being held.
+func outranked(v core.VIPStatus) bool {
+	return v.Problem != "" && v.VRRP != nil &&
+		slices.ContainsFunc(v.VRRP.Routers, func(r core.RouterStatus) bool { return r.Outranked != nil && !r.Alarm })
+}
+
+func vipProblems(s core.Status, v core.VIPStatus) []string {
 	var out []string
 	switch {
+	case s.Election == alone: // who else answers is not known here
+	case outranked(v): // that is why nobody here answers, and Problem says so
 	case v.State == "unowned":
 		out = append(out, v.Name+": no node owns it")
 	case !v.Open && v.State != "active":

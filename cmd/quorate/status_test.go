@@ -25,6 +25,23 @@ func TestStatus(t *testing.T) {
 				}
 			}
 		},
+		"status-vrrp": func(s *core.Status) {
+			*s = core.Status{Node: "n1", Election: "vrrp", State: "running", Members: []core.MemberStatus{}, VIPs: []core.VIPStatus{
+				{Name: "web", Addresses: []string{"10.0.0.200/24"}, State: "active", Held: true, VRRP: &core.VRRPStatus{ID: 51, State: "Active", Priority: 150}},
+				{Name: "database", Addresses: []string{"10.0.0.201/24"}, State: "backup", VRRP: &core.VRRPStatus{ID: 52, State: "Backup", Priority: 100}},
+				{Name: "mail", Addresses: []string{"10.0.0.202/24"}, State: "fault", Problem: "no carrier", VRRP: &core.VRRPStatus{ID: 53, State: "Backup", Priority: 100,
+					Routers: []core.RouterStatus{{Link: "eth1", Family: "ipv4", VRID: 53, State: "Initialize", Priority: 100}}}},
+			}}
+		},
+		"status-yielded": func(s *core.Status) {
+			for i, state := range []string{"yielded", "backup"} {
+				v := &s.VIPs[i]
+				v.State, v.Open, v.LeaseRemainingMS = state, false, 0
+				v.Problem = "router 10.0.0.8 (priority 255) has the better claim"
+				v.VRRP = &core.VRRPStatus{ID: uint8(51 + i), State: "Backup", Priority: 254, Routers: []core.RouterStatus{
+					{Link: "eth0", Family: "ipv4", State: "Backup", Priority: 254, Outranked: &core.RivalStatus{From: "10.0.0.8", Priority: 255}}}}
+			}
+		},
 		"status-problems": func(s *core.Status) {
 			s.Ready, s.Leader, s.State = false, "", "stopping"
 			s.Problems = []string{"the clock is being slewed by 83000 ppm, the lease allows ±4000"}
@@ -38,6 +55,9 @@ func TestStatus(t *testing.T) {
 			change(&f.state)
 			dir, socket := startDaemon(t, f)
 			golden(t, name, dir, "status", "--socket", socket)
+			if f.state.Election == alone {
+				golden(t, name+"-json", dir, "status", "--json", "--socket", socket)
+			}
 		})
 	}
 }
@@ -57,6 +77,8 @@ func TestMembers(t *testing.T) {
 	golden(t, "members-lost", dir, "members", "--socket", socket)
 	f.state = core.Status{Node: "n1"}
 	golden(t, "members-forming", dir, "members", "--socket", socket)
+	f.state = core.Status{Node: "n1", Election: "vrrp"}
+	golden(t, "members-vrrp", dir, "members", "--socket", socket)
 }
 
 // TestNoDaemon: the reading commands say what to do.

@@ -93,8 +93,14 @@ func routerRows(v api.VRRP) [][]string {
 	rows := [][]string{{"GROUP", "DEVICE", "ID", "STATE", "VERSION", "PRIORITY", "INTERVAL", "FROM", "TO", "CHECKSUM", "ADDRESSES"}}
 	for _, r := range v.Routers {
 		state := r.State
-		if r.State == "Active" {
+		switch {
+		case r.State == "Active":
 			state += " (master)"
+		case r.Rival != nil:
+			state += fmt.Sprintf(", outranked by %s with %d", r.Rival.Address, r.Rival.Priority)
+		}
+		if r.Rival != nil && r.Rival.Held {
+			state += fmt.Sprintf(", though %s has %d", r.Rival.Address, r.Rival.Priority)
 		}
 		from := r.Source
 		if r.MAC != "" {

@@ -19,11 +19,11 @@ func mixed() api.VRRP {
 		Routers: []api.VRRPRouter{
 			{Group: "web", Device: "eth0", Family: "ipv4", VRID: 51, State: "Active", Version: "both", Priority: 254, IntervalMS: 1000,
 				Addresses: []string{"10.0.0.200", "10.0.0.201"}, Password: true, Source: "10.0.0.1", Listening: true, To: multicast("pseudo-header"),
-				MAC: "00:00:5e:00:01:33"},
+				MAC: "00:00:5e:00:01:33", Rival: &api.VRRPRival{Address: "10.0.0.8", Priority: 255, Held: true}},
 			{Group: "web", Device: "eth0", Family: "ipv6", VRID: 51, State: "Active", Version: "3", Priority: 254, IntervalMS: 1000,
 				Addresses: []string{"2001:db8::200"}, Listening: false, To: []api.VRRPDestination{{Address: "ff02::12", Checksum: "pseudo-header"}}},
 			{Group: "database", Device: "eth1", Family: "ipv4", VRID: 52, State: "Backup", Version: "3", Priority: 100, IntervalMS: 100,
-				Addresses: []string{"10.1.0.200"}, Source: "10.1.0.1", Listening: true,
+				Addresses: []string{"10.1.0.200"}, Source: "10.1.0.1", Listening: true, Rival: &api.VRRPRival{Address: "10.1.0.2", Priority: 150},
 				To: []api.VRRPDestination{{Address: "10.1.0.2", Checksum: "plain", Mirrored: true, Of: "10.1.0.2"}, {Address: "10.1.0.3", Checksum: "pseudo-header", Mirrored: true}}},
 		},
 		Neighbours: []api.VRRPNeighbour{

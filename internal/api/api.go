@@ -5,12 +5,26 @@
 //	GET  /v1/vrrp      VRRP: what this node hears of VRRP and says itself
 //	POST /v1/move      {"group","node"} → {"epoch","from","to"}, when that is committed
 //	POST /v1/release   → {"groups"}: those that this node is asked to let go of
+//	POST /v1/drain     {"node"} → Drained; /v1/undrain is the reverse. Empty: this node
+//	POST /v1/remove    {"node","force"} → Removed
+//	POST /v1/apply     ApplyRequest → Applied: the document, if every node agrees
+//	POST /v1/rollback  {"revision","seen","dry_run"} → Applied
+//	GET  /v1/history   {"revisions"}, oldest first; /v1/history/N → one Revision, with its document
+//	GET  /v1/explain/GROUP  fsm.Explanation
+//	GET  /v1/snapshot  Snapshot
+//	POST /v1/restore   Snapshot → Restored
 //	GET  /healthz      200 while the loop answers within a second
-//	GET  /readyz       200 while this node's vote counts; rolling restarts go by it
+//	GET  /readyz       200 while this node's vote counts; rolling restarts go by it.
+//	                   With election: vrrp there is no vote, and it is 200 soon after
+//	                   the start
 //
-// Whatever is not 2xx has the body {"error"}. Every answer has the daemon's version
-// in the header Quorate-Version. Who may ask is decided by the socket's mode: the
-// daemon's user and the group quorate.
+// Orders for the cluster may be given to any node. Each is committed when it is answered;
+// what follows from it (a drained node's groups move, a removed node's vote goes) is seen
+// in the status. Whatever is not 2xx has the body {"error"}: 409 is a refusal with its
+// reason, 503 and 504 say that it could not be done, or that nobody knows whether it was.
+// Every answer has the daemon's version in the header Quorate-Version. Who may ask is
+// decided by the socket's mode: the daemon's user and the group quorate. Only root and
+// the daemon's user may have other programs run than the document names already.
 package api
 
 import "time"

@@ -13,6 +13,7 @@ import (
 
 // A fakeAgent answers with what it is given.
 type fakeAgent struct {
+	Admin
 	status func(context.Context) (core.Status, error)
 	move   func(group, node string) error
 

@@ -11,9 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
 )
 
@@ -91,6 +93,70 @@ func (c *Client) Release(ctx context.Context) (Released, error) {
 	var r Released
 	err := c.call(ctx, c.patience, http.MethodPost, pathRelease, struct{}{}, &r)
 	return r, err
+}
+
+// Drain keeps a node from owning groups, or with yes false lets it again, and returns
+// when that is committed; an empty name is the daemon's own node. As with every order,
+// after an error other than *Error the outcome is not known.
+func (c *Client) Drain(ctx context.Context, node string, yes bool) (Drained, error) {
+	path := pathDrain
+	if !yes {
+		path = pathUndrain
+	}
+	return order[Drained](ctx, c, path, NodeRequest{Node: node})
+}
+
+// Remove takes a node out of the cluster for good.
+func (c *Client) Remove(ctx context.Context, node string, force bool) (Removed, error) {
+	return order[Removed](ctx, c, pathRemove, NodeRequest{Node: node, Force: force})
+}
+
+// Apply replaces the document.
+func (c *Client) Apply(ctx context.Context, req ApplyRequest) (Applied, error) {
+	return order[Applied](ctx, c, pathApply, req)
+}
+
+// Rollback replaces the document by an earlier one.
+func (c *Client) Rollback(ctx context.Context, req RollbackRequest) (Applied, error) {
+	return order[Applied](ctx, c, pathRollback, req)
+}
+
+// Restore puts back what a snapshot says that operators wanted.
+func (c *Client) Restore(ctx context.Context, s Snapshot) (Restored, error) {
+	return order[Restored](ctx, c, pathRestore, s)
+}
+
+func order[T any](ctx context.Context, c *Client, path string, in any) (out T, err error) {
+	err = c.call(ctx, AdminTime+c.patience, http.MethodPost, path, in, &out)
+	return out, err
+}
+
+// History asks for the revisions that are kept, oldest first.
+func (c *Client) History(ctx context.Context) ([]Revision, error) {
+	var h history
+	err := c.call(ctx, c.patience, http.MethodGet, pathHistory, nil, &h)
+	return h.Revisions, err
+}
+
+// Revision asks for one of them with its document.
+func (c *Client) Revision(ctx context.Context, revision uint64) (Revision, error) {
+	var out Revision
+	err := c.call(ctx, c.patience, http.MethodGet, pathRevision+strconv.FormatUint(revision, 10), nil, &out)
+	return out, err
+}
+
+// Explain asks why a group is where it is.
+func (c *Client) Explain(ctx context.Context, group string) (fsm.Explanation, error) {
+	var e fsm.Explanation
+	err := c.call(ctx, c.patience, http.MethodGet, pathExplain+url.PathEscape(group), nil, &e)
+	return e, err
+}
+
+// Snapshot asks for the replicated state.
+func (c *Client) Snapshot(ctx context.Context) (Snapshot, error) {
+	var s Snapshot
+	err := c.call(ctx, c.patience, http.MethodGet, pathSnapshot, nil, &s)
+	return s, err
 }
 
 func (c *Client) call(ctx context.Context, patience time.Duration, method, path string, in, out any) error {

@@ -1,12 +1,15 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/election/peerlink"
@@ -29,22 +32,38 @@ func refuse(code int, err error) answer { return answer{code, problem{err.Error(
 type route struct {
 	method string
 	serve  func(*http.Request) answer
+	body   int64 // the most that a request may have; zero: maxBody
+}
+
+// find returns the route of a path: that path's, or one that ends in a slash and stands
+// before the last part of it.
+func find(routes map[string]route, path string) (route, bool) {
+	if rt, ok := routes[path]; ok && !strings.HasSuffix(path, "/") {
+		return rt, true
+	}
+	i := strings.LastIndexByte(path, '/') + 1
+	if i == 0 || i == len(path) {
+		return route{}, false
+	}
+	rt, ok := routes[path[:i]]
+	return rt, ok
 }
 
 // handler answers every request, those for no route included, in JSON.
 func (s *Server) handler() http.Handler {
 	routes := map[string]route{
-		pathStatus:  {http.MethodGet, s.status},
-		pathVRRP:    {http.MethodGet, s.vrrp},
-		pathMove:    {http.MethodPost, s.move},
-		pathRelease: {http.MethodPost, s.release},
-		pathHealth:  {http.MethodGet, s.health},
-		pathReady:   {http.MethodGet, s.ready},
+		pathStatus:  {method: http.MethodGet, serve: s.status},
+		pathVRRP:    {method: http.MethodGet, serve: s.vrrp},
+		pathMove:    {method: http.MethodPost, serve: s.move},
+		pathRelease: {method: http.MethodPost, serve: s.release},
+		pathHealth:  {method: http.MethodGet, serve: s.health},
+		pathReady:   {method: http.MethodGet, serve: s.ready},
 	}
+	maps.Copy(routes, s.adminRoutes())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(VersionHeader, s.opts.Version)
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		rt, ok := routes[r.URL.Path]
+		rt, ok := find(routes, r.URL.Path)
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(rt.body, maxBody))
 		var a answer
 		switch {
 		case !ok:
@@ -108,10 +127,17 @@ func (s *Server) health(r *http.Request) answer {
 	}{true}}
 }
 
+// withoutCluster is the election of a node that is a VRRP router of its own.
+const withoutCluster = "vrrp"
+
 func (s *Server) ready(r *http.Request) answer {
 	st, err := s.ask(r.Context())
 	switch {
 	case err != nil:
+	case st.Election == withoutCluster && !st.Ready:
+		err = errors.New("the addresses that an earlier life of the daemon may have left are not removed yet")
+	case st.Election == withoutCluster:
+		return answer{http.StatusOK, Ready{true}} // it has no vote that could be missing
 	case st.ClusterID == "":
 		err = fmt.Errorf("the cluster is not formed yet (state %s)", st.State)
 	case !st.Ready:
@@ -142,7 +168,7 @@ func (s *Server) move(r *http.Request) answer {
 	}
 	before := vip(st, req.Group)
 	if err := s.agent.Move(ctx, req.Group, req.Node); err != nil {
-		return refuse(moveCode(err), fmt.Errorf("move %s to %s: %w", req.Group, req.Node, err))
+		return refuse(orderCode(err), fmt.Errorf("move %s to %s: %w", req.Group, req.Node, err))
 	}
 	after, err := s.applied(ctx, req, before.Epoch)
 	if err != nil {
@@ -183,9 +209,9 @@ func (s *Server) applied(ctx context.Context, req MoveRequest, since uint64) (co
 	}
 }
 
-// moveCode is the code for an error of Move: what the agent decided against is a
-// refusal, the rest are failures.
-func moveCode(err error) int {
+// orderCode is the code for an error of Move, or of an Admin: what the agent decided
+// against is a refusal, the rest are failures.
+func orderCode(err error) int {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, raftnode.ErrUnknownOutcome):
 		return http.StatusGatewayTimeout

@@ -126,6 +126,14 @@ func TestReady(t *testing.T) {
 			t.Errorf("%s: %d %s", name, got, body)
 		}
 	}
+	st := core.Status{Node: "n1", Election: "vrrp", State: "running"}
+	if got, body := ask(t, &fakeAgent{status: answers(st)}, "GET", pathReady, ""); got != 503 || !strings.Contains(body, "an earlier life") {
+		t.Errorf("without a cluster, not swept: %d %s", got, body)
+	}
+	st.Ready = true
+	if got, body := ask(t, &fakeAgent{status: answers(st)}, "GET", pathReady, ""); got != 200 || body != `{"ready":true}` {
+		t.Errorf("without a cluster: %d %s", got, body)
+	}
 	failing := func(context.Context) (core.Status, error) { return core.Status{}, errors.New("the agent has stopped") }
 	if got, body := ask(t, &fakeAgent{status: failing}, "GET", pathReady, ""); got != 503 || body != `{"error":"the agent has stopped"}` {
 		t.Errorf("stopped: %d %s", got, body)

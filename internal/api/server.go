@@ -24,6 +24,7 @@ type Agent interface {
 	Move(ctx context.Context, group, node string) error
 	// Release has this node let go of every group; it does not wait for that.
 	Release()
+	Admin
 }
 
 // Options are what else a server is made of. Both fields are needed.
@@ -73,13 +74,13 @@ func (s *Server) Run(ctx context.Context) error {
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      MoveTime + 10*time.Second,
+		WriteTimeout:      max(MoveTime, AdminTime) + 10*time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(netutil.LimitListener(s.listener, maxConns)) }()
+	go func() { ended <- srv.Serve(netutil.LimitListener(userListener{s.listener}, maxConns)) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve the API on %s: %w", s.path, err)

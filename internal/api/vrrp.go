@@ -35,6 +35,8 @@ type VRRPRouter struct {
 	To []VRRPDestination `json:"to"`
 	// MAC is the virtual MAC address, with vmac.
 	MAC string `json:"mac,omitempty"`
+	// Rival is the router outside that outranks this one.
+	Rival *VRRPRival `json:"rival,omitempty"`
 }
 
 // A VRRPDestination is where a virtual router's adverts go.
@@ -46,6 +48,14 @@ type VRRPDestination struct {
 	// none was heard yet.
 	Mirrored bool   `json:"mirrored"`
 	Of       string `json:"of,omitempty"`
+}
+
+// A VRRPRival is a router with a better claim.
+type VRRPRival struct {
+	Address  string `json:"address"`
+	Priority uint8  `json:"priority"`
+	// Held: this node answers all the same, as `outranked: hold` says.
+	Held bool `json:"held"`
 }
 
 // A VRRPNeighbour is a virtual router of another host, once for each version that it

@@ -36,6 +36,9 @@ type Options struct {
 	Config  *config.Config
 	Version string
 	Log     *slog.Logger
+	// Links lists the devices of this host with their addresses, for documents that are
+	// to be applied.
+	Links func() ([]config.Link, error)
 	// Stop is closed to end the daemon in good order; cancelling Run's context
 	// ends it at once.
 	Stop <-chan struct{}
@@ -85,20 +88,23 @@ func bootID() (id election.BootID, err error) {
 
 // A node is everything that one daemon has open.
 type node struct {
-	opt       Options
-	cfg       *config.Config
-	log       *slog.Logger
-	dir       *raftnode.DataDir
-	kernel    *kernel.Kernel
-	unlock    func()       // of the fence
-	fence     *fence.Fence // nil where the lifetime is the fence
-	part      *Participant
-	agent     *agent.Agent
-	api       *api.Server
-	macs      *vmacs
-	vrrp      *speaker
-	announcer *announcer
+	opt    Options
+	cfg    *config.Config
+	log    *slog.Logger
+	dir    *raftnode.DataDir // nil with election: vrrp
+	kernel *kernel.Kernel
+	unlock func()       // of the fence
+	fence  *fence.Fence // nil where the lifetime is the fence, and with election: vrrp
+	part   *Participant // nil with election: vrrp
+	agent  *agent.Agent
+	api    *api.Server
+	macs   *vmacs
+	vrrp   *speaker
+	beside *outside
 }
+
+// alone: the node is a VRRP router of its own.
+func (n *node) alone() bool { return n.cfg.Election == config.ElectVRRP }
 
 // Run is the life of the daemon. It returns nil after a clean end: nothing is held
 // then, and nothing of the fence is left on the host. Where an address could not be
@@ -122,6 +128,35 @@ func Run(ctx context.Context, opt Options) error {
 
 // open takes everything that can be taken, and fails with the first that cannot.
 func (n *node) open() (err error) {
+	n.beside = newOutside(n.cfg, func(ev core.Event) { n.agent.Post(ev) }, n.log)
+	if n.alone() {
+		err = n.openRouter()
+	} else {
+		err = n.openMember()
+	}
+	if err != nil {
+		return err
+	}
+	n.api, err = api.Listen(n.cfg.Socket, apiPort{n}, api.Options{Version: n.opt.Version, Log: n.log})
+	return err
+}
+
+// openRouter opens a router of its own: the host and the agent are all of it.
+func (n *node) openRouter() error {
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	n.agent = agent.New(agent.Config{
+		Alone: &core.AloneConfig{Node: n.cfg.Node, Started: Now(), Document: n.cfg.Document},
+		Now:   Now, Host: host{n.kernel, n.macs}, Speaker: announcer{n.vrrp, n.macs}, Beat: newWatchdog(n.log).beat, Log: n.log,
+		Hooks: n.beside,
+	})
+	n.beside.take(n.cfg.Document)
+	return nil
+}
+
+// openMember opens a node of a cluster.
+func (n *node) openMember() error {
 	if err := fence.CheckTimeNamespace(); err != nil {
 		return err
 	}
@@ -141,15 +176,14 @@ func (n *node) open() (err error) {
 	}
 	n.part, err = Join(ParticipantConfig{
 		Config: n.cfg, Version: n.opt.Version, Key: key, Dir: n.dir, Boot: boot, LifetimeFence: n.fence == nil,
-		Now: Now, Clock: readClock, Fence: n.fenceOf(), Host: host{n.kernel, n.macs}, Speaker: n.announcer, Applied: n.announcer.noteChange,
-		Beat: newWatchdog(n.log).beat, Log: n.log,
+		Now: Now, Clock: readClock, Fence: n.fenceOf(), Host: host{n.kernel, n.macs}, Speaker: announcer{n.vrrp, n.macs},
+		Beat: newWatchdog(n.log).beat, Log: n.log, Hooks: n.beside, Document: n.beside.changed, Validate: n.validate,
 	})
 	if err != nil {
 		return err
 	}
 	n.agent = n.part.Agent()
-	n.api, err = api.Listen(n.cfg.Socket, apiPort{n}, api.Options{Version: n.opt.Version, Log: n.log})
-	return err
+	return nil
 }
 
 // openHost takes what is this host's: its devices, the fence, and the VRRP sockets.
@@ -164,32 +198,38 @@ func (n *node) openHost() (err error) {
 		return err
 	}
 	n.macs = newVMACs(n.kernel, FenceTag(n.cfg.Cluster), n.document, n.coverNow, n.log)
-	if n.vrrp, err = newSpeaker(n.speaking()); err != nil {
-		return err
-	}
-	n.announcer = newAnnouncer(n.vrrp, n.macs, n.dir.Instance(), n.state, n.log)
-	return nil
+	n.vrrp, err = newSpeaker(n.speaking())
+	return err
 }
 
-// state is what the cluster agreed on last.
-func (n *node) state() *fsm.State { return n.part.raft.State() }
+// document is what the cluster agreed on last, or all that a router of its own knows.
+func (n *node) document() fsm.Document {
+	if n.alone() {
+		return n.cfg.Document
+	}
+	return n.part.raft.State().Document
+}
 
-func (n *node) document() fsm.Document { return n.state().Document }
-
-// isVirtual reports whether an address is a VIP of the cluster: adverts are not
-// sent from one.
+// isVirtual reports whether an address is a VIP: adverts are not sent from one.
 func (n *node) isVirtual(a netip.Addr) bool { return slices.Contains(n.document().Addrs(), a) }
 
 // run starts everything and waits until the agent has let go of all, or something
 // fails.
 func (n *node) run(ctx context.Context) error {
-	self := n.part.self
+	tasks := []Task{
+		{"kernel watch", n.watchKernel}, {"fence", n.keepCovered}, {"vrrp", n.vrrp.run}, {"api", n.api.Run}, {"signals", n.awaitStop},
+		{"checks", n.beside.checks.Run},
+	}
+	defer n.beside.begin(ctx)()
 	notify("READY=1")
+	if n.alone() {
+		n.log.Warn("quorate runs as a VRRP router of its own: nothing promises a single owner", "version", n.opt.Version, "node", n.cfg.Node)
+		return runAgent(ctx, n.agent, tasks...)
+	}
+	self := n.part.self
 	n.log.Info("quorate runs", "version", n.opt.Version, "cluster", n.cfg.Cluster, "node", self.Name,
 		"instance", self.ID.Short(), "address", self.Address, "fence", n.fenceName(), "lease", n.cfg.Lease, "renew", n.cfg.Renew)
-	return n.part.Run(ctx,
-		Task{"kernel watch", n.watchKernel}, Task{"fence", n.keepCovered}, Task{"vrrp", n.vrrp.run}, Task{"vrrp groups", n.announcer.follow},
-		Task{"api", n.api.Run}, Task{"signals", n.awaitStop})
+	return n.part.Run(ctx, tasks...)
 }
 
 // awaitStop turns the wish to stop into an event.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/vrrpcompat"
@@ -31,6 +32,7 @@ type hearing struct {
 
 	group  string // of the virtual router that it is for; empty: none of ours
 	advert vrrpcompat.Advert
+	relay  bool // tell the agent
 	lesson vrrpcompat.Lesson
 	form   vrrpcompat.Checksum
 }
@@ -38,7 +40,11 @@ type hearing struct {
 // hear takes one packet. It is called by one goroutine for each device and family, and
 // must keep up with floods: nothing in it waits, and what is said is said seldom.
 func (s *speaker) hear(p *wire.Packet) {
-	s.report(s.read(p))
+	h := s.read(p)
+	if h.relay {
+		s.cfg.Heard(h.group, p.Device, h.from, h.advert)
+	}
+	s.report(h)
 }
 
 // read notes the packet and says what came of it.
@@ -54,6 +60,10 @@ func (s *speaker) read(p *wire.Packet) hearing {
 	}
 	h.group = router.group
 	s.learn(router, &h)
+	if router.relay.pass(h.at, h.from, h.advert) {
+		h.relay = true
+		h.advert.Addresses = slices.Clone(h.advert.Addresses) // those are the scratch
+	}
 	return h
 }
 
@@ -81,7 +91,7 @@ func (s *speaker) judge(p *wire.Packet, router *served, h *hearing) {
 	if router == nil {
 		reject = &vrrpcompat.Reject{Reason: vrrpcompat.ReasonVRIDUnknown, VRID: a.VRID, Got: int(a.VRID)}
 	} else {
-		reject = router.virtual.Refuse(a, p.Source, s.sources[h.key.port])
+		reject = router.virtual.Refuse(a, p.Source, s.own(h.key.port, router, p.Source))
 	}
 	s.listening.Heard(h.at, origin, a, sum, reject)
 	h.result, h.advert, h.form = accepted, a, sum

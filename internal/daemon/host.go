@@ -12,10 +12,13 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent"
+	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/vipctl/fence"
 	"github.com/quorate/quorate/vipctl/kernel"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 // openFence finds or makes the fence. What an earlier life left open in it is shut
@@ -24,6 +27,9 @@ func (n *node) openFence() (err error) {
 	if n.cfg.Fence != config.BPF {
 		if err := errors.Join(n.dropFence(), RemoveVirtualMACs(n.kernel, FenceTag(n.cfg.Cluster))); err != nil {
 			return err
+		}
+		if n.alone() {
+			return nil // no lease, and so nothing that a fence could keep
 		}
 		n.log.Warn("fence: lifetime. The kernel removes an address when its lifetime ends, in whole seconds and counted from when " +
 			"it handles the message: a process frozen at the wrong moment can show two owners. See docs/safety.md")
@@ -154,9 +160,32 @@ func (w *watchdog) beat() {
 	notify("WATCHDOG=1")
 }
 
-// speaking is what the node's speaker works with.
+// announcer is the speaker as the agent wants it, with the devices that the adverts of
+// a virtual MAC address go out by.
+type announcer struct {
+	*speaker
+	macs *vmacs
+}
+
+// Serve has the group's devices ready, and its virtual routers heard.
+func (a announcer) Serve(g fsm.Group, at []core.Place) error {
+	return errors.Join(a.macs.serve(g, at), a.speaker.Serve(g, at))
+}
+
+// speaking is what the node's speaker works with. It is told nothing before run, when
+// there is an agent.
 func (n *node) speaking() speakerConfig {
-	return speakerConfig{
-		IsVirtual: n.isVirtual, Via: n.macs.via, Worst: config.WorstFailover(n.cfg.Lease, n.cfg.Grace()), Log: n.log,
+	cfg := speakerConfig{
+		IsVirtual: n.isVirtual, Via: n.macs.via, Log: n.log,
+		Heard: func(group, link string, from netip.Addr, a vrrpcompat.Advert) {
+			n.agent.Post(core.AdvertHeard{Group: group, Link: link, From: from, Advert: a})
+		},
+		Source: func(link string, family vrrpcompat.Family, peer, source netip.Addr) {
+			n.agent.Post(core.SourceChanged{Link: link, Family: family, Peer: peer, Addr: source})
+		},
 	}
+	if !n.alone() {
+		cfg.Worst = config.WorstFailover(n.cfg.Lease, n.cfg.Grace())
+	}
+	return cfg
 }

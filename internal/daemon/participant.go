@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
@@ -19,7 +20,7 @@ import (
 )
 
 // ParticipantConfig is what Join needs: the configuration, and the host to stand on.
-// All fields are needed but Beat, Applied and the last three.
+// All fields are needed but Beat and those after Log.
 type ParticipantConfig struct {
 	Config  *config.Config
 	Version string
@@ -34,8 +35,15 @@ type ParticipantConfig struct {
 	Host          agent.Host
 	Speaker       agent.Speaker
 	Beat          func() // see agent.Config
-	Applied       func() // called after each change of the replicated state; must not block
 	Log           *slog.Logger
+	// Validate says what this host has against a document that somebody wants to apply;
+	// nil: nothing. It is called from any goroutine.
+	Validate func(fsm.Document) peerlink.Validation
+	// Hooks are told where this node's groups stand, and Document of each state's document,
+	// before anything comes of it. Neither may block, and nil wants to know nothing. A
+	// witness, which has no groups, uses neither.
+	Hooks    agent.Hooks
+	Document func(fsm.Document)
 	// Network and Packets connect the node with the others, and Disk stands before
 	// Raft's files; nil: those of this host. Simulations have their own.
 	Network peerlink.Network
@@ -56,23 +64,27 @@ type Participant struct {
 	raft    *raftnode.Node
 	former  *raftnode.Former
 	agent   *agent.Agent
-	applied func()
+	told    func(fsm.Document) // of each state's document; nil: nobody
 	note    formationNote
 	seldom  agent.Seldom
+	// validate is what this host has against a document; nil: nothing
+	validate func(fsm.Document) peerlink.Validation
+	removed  atomic.Bool // the others say that this node was
 }
 
 // Join opens a node's part: it takes the ports and Raft's files, and starts nothing.
 func Join(cfg ParticipantConfig) (*Participant, error) {
 	c := cfg.Config
-	n := &Participant{cfg: c, version: cfg.Version, log: cfg.Log,
-		applied: cfg.Applied, self: fsm.Node{ID: cfg.Dir.Instance(), Name: c.Node, Address: c.Address, Role: c.Role}}
-	if n.applied == nil {
-		n.applied = func() {}
-	}
+	n := &Participant{cfg: c, version: cfg.Version, log: cfg.Log, validate: cfg.Validate,
+		self: fsm.Node{ID: cfg.Dir.Instance(), Name: c.Node, Address: c.Address, Role: c.Role}}
 	if err := n.open(cfg); err != nil {
 		n.Close()
 		return nil, err
 	}
+	if c.Role != fsm.Member {
+		cfg.Hooks, cfg.Document = nil, nil
+	}
+	n.told = cfg.Document
 	n.agent = agent.New(agent.Config{
 		Core: core.Config{
 			Self: n.self, Boot: cfg.Boot, Started: cfg.Now(),
@@ -84,6 +96,7 @@ func Join(cfg ParticipantConfig) (*Participant, error) {
 		Fence: cfg.Fence, Host: cfg.Host, Speaker: cfg.Speaker, Raft: raftPort{n},
 		WriteHold: cfg.Dir.SetLongestHold,
 		Beat:      cfg.Beat,
+		Hooks:     cfg.Hooks,
 		Log:       n.log,
 	})
 	return n, nil
@@ -135,18 +148,23 @@ type Task struct {
 // or until something fails; it closes what Join opened but the data directory. Call it once.
 func (n *Participant) Run(ctx context.Context, beside ...Task) error {
 	n.agent.Post(core.Voters{Log: n.raft.VoterLog()})
-	tasks := append([]Task{
+	return runAgent(ctx, n.agent, append([]Task{
 		{"node link", func(ctx context.Context) error { return n.link.Run(ctx, handlers{n}) }},
-		{"gossip", n.gossip.Run}, {"raft", n.raft.Run}, {"formation", n.former.Run},
-	}, beside...)
+		{"gossip", n.gossip.Run}, {"raft", n.raft.Run}, {"formation", n.former.Run}, {"seek", n.seek},
+	}, beside...)...)
+}
+
+// runAgent runs the agent with what it needs, until it has let go of everything after a
+// Stop, until ctx ends, or until something fails.
+func runAgent(ctx context.Context, a *agent.Agent, beside ...Task) error {
 	all, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(all)
 	g.Go(func() error {
 		defer cancel() // the agent is the last to go: when it is done, so is everybody
-		return n.agent.Run(ctx)
+		return a.Run(ctx)
 	})
-	for _, t := range tasks {
+	for _, t := range beside {
 		g.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%s: %w", t.Name, err)

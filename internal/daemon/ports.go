@@ -72,8 +72,10 @@ func (s raftStream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn
 type raftSink struct{ n *Participant }
 
 func (s raftSink) Applied(a raftnode.Applied) {
+	if s.n.told != nil {
+		s.n.told(a.State.Document)
+	}
 	s.n.agent.Post(core.Applied{State: a.State})
-	s.n.applied()
 }
 
 func (s raftSink) VoterSets(l election.VoterLog) { s.n.agent.Post(core.Voters{Log: l}) }
@@ -110,6 +112,9 @@ func (s gossipSink) Datagram(from netip.AddrPort, payload []byte) {
 
 func (s gossipSink) MembersChanged(changes []gossip.Change) {
 	for _, c := range changes {
+		if s.n.replaced(c) {
+			continue
+		}
 		if c.Kind == gossip.NameClash || c.Kind == gossip.InstanceClash {
 			s.n.log.Error("two nodes claim one identity: one of them is misconfigured or a copy", "kind", c.Kind.String(),
 				"name", c.Member.Name, "instance", c.Member.Instance.Short(), "address", c.Member.Address,
@@ -168,8 +173,12 @@ func (p raftPort) AddNonvoter(ctx context.Context, node fsm.Node) error {
 	return p.n.raft.AddNonvoter(ctx, node)
 }
 
-func (p raftPort) AddVoter(ctx context.Context, node fsm.Node) error {
-	return p.n.raft.AddVoter(ctx, node)
+func (p raftPort) AddVoter(ctx context.Context, node fsm.Node, over election.VoterSet) error {
+	return p.n.raft.AddVoter(ctx, node, over)
+}
+
+func (p raftPort) RemoveServer(ctx context.Context, id fsm.InstanceID, over election.VoterSet) error {
+	return p.n.raft.RemoveServer(ctx, id, over)
 }
 
 // peers is what the formation asks of other nodes.
@@ -196,7 +205,10 @@ func (h handlers) Pledge(_ context.Context, _ fsm.InstanceID, p election.Pledge)
 	return h.n.former.TakePledge(p)
 }
 
-func (h handlers) Propose(ctx context.Context, _ fsm.InstanceID, command []byte) (peerlink.Proposed, error) {
+func (h handlers) Propose(ctx context.Context, from fsm.InstanceID, command []byte) (peerlink.Proposed, error) {
+	if err := h.n.mayPropose(from); err != nil {
+		return peerlink.Proposed{}, err
+	}
 	cmd, err := fsm.DecodeCommand(command)
 	if err != nil {
 		return peerlink.Proposed{}, err
@@ -223,7 +235,7 @@ func (h handlers) Join(ctx context.Context, _ fsm.InstanceID, node fsm.Node) err
 	if !h.n.raft.Leader().Self {
 		return peerlink.ErrNotLeader
 	}
-	return h.n.agent.Join(ctx, node)
+	return h.n.join(ctx, node)
 }
 
 // formation takes note of how the node gets on towards a cluster, and tells the
@@ -267,14 +279,10 @@ func (p apiPort) Status(ctx context.Context) (core.Status, error) {
 	if s.Cluster == "" {
 		s.Cluster = p.n.cfg.Cluster
 	}
-	if f := p.n.part.note.get(); s.ClusterID == "" && f.Step != 0 {
-		if s.State == "forming" {
-			s.State = f.Step.String()
-		}
-		s.Problems = append(s.Problems, f.String())
+	if p.n.part != nil {
+		p.n.part.describe(&s)
 	}
 	s.VRRPHeard = p.n.vrrp.counts()
-	s.Refused, s.Foreign = byName(p.n.part.link.Refusals()), byName(p.n.part.gossip.Foreign())
 	if p.n.fence != nil {
 		drops, err := p.n.fence.Drops()
 		if err != nil {
@@ -283,6 +291,18 @@ func (p apiPort) Status(ctx context.Context) (core.Status, error) {
 		s.FenceDrops = byName(drops)
 	}
 	return s, nil
+}
+
+// describe adds how the node gets on towards a cluster, and whom it turned away.
+func (n *Participant) describe(s *core.Status) {
+	gone := n.retired(s)
+	if f := n.note.get(); s.ClusterID == "" && f.Step != 0 && !gone {
+		if s.State == "forming" {
+			s.State = f.Step.String()
+		}
+		s.Problems = append(s.Problems, f.String())
+	}
+	s.Refused, s.Foreign = byName(n.link.Refusals()), byName(n.gossip.Foreign())
 }
 
 // byName names the keys of a count.

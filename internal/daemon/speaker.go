@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,8 +21,9 @@ import (
 )
 
 // A speaker sends the adverts of this node's groups and hears those of others. What
-// it hears is noted for a person to look at (vrrpcompat.Listening), teaches the form of
-// checksum, and decides nothing. Its methods may be called from any goroutine.
+// it hears is noted for a person to look at (vrrpcompat.Listening), and told to the
+// agent as far as it concerns a virtual router of this node. Its methods may be called
+// from any goroutine.
 type speaker struct {
 	cfg       speakerConfig
 	log       *slog.Logger
@@ -30,8 +32,8 @@ type speaker struct {
 
 	mu        sync.Mutex // guards what follows; held for computing only
 	routers   map[routerKey]*served
-	sources   map[port]netip.Addr // what our adverts come from; absent: not known yet
-	insiders  map[netip.Addr]bool // sources of the cluster's other nodes
+	sources   map[route]netip.Addr // what our adverts come from; absent: none, or not known yet
+	insiders  map[netip.Addr]bool  // sources of the cluster's other nodes
 	listening *vrrpcompat.Listening
 	heard     map[string]*tally // by result: accepted, or the reason of a refusal
 	scratch   []netip.Addr      // for the addresses of the advert that is being read
@@ -43,6 +45,11 @@ type speakerConfig struct {
 	// Via names the device that the adverts of a virtual router with a MAC address of
 	// its own go out by; false: there is none at present.
 	Via func(routerKey) (device string, ok bool)
+	// Heard gets the adverts that may be acted on, coalesced (see relay), and Source the
+	// addresses that ours come from, by peer as wire.Options.SourceChanged has it. They
+	// must not block.
+	Heard  func(group, link string, from netip.Addr, a vrrpcompat.Advert)
+	Source func(link string, family vrrpcompat.Family, peer, source netip.Addr)
 	// Worst is how long a failover in the cluster takes at worst. Zero: no cluster.
 	Worst time.Duration
 	Log   *slog.Logger
@@ -52,6 +59,12 @@ type speakerConfig struct {
 type port struct {
 	link   string
 	family vrrpcompat.Family
+}
+
+// A route names where adverts go: to a peer, or for the zero address to the group.
+type route struct {
+	port
+	peer netip.Addr
 }
 
 // A routerKey names a virtual router on this host.
@@ -68,11 +81,12 @@ type served struct {
 	vmac    bool
 	peers   []wire.Peer                       // of its family; none: multicast
 	mirrors map[netip.Addr]*vrrpcompat.Mirror // by peer; with multicast that of the zero Addr
+	relay   relay
 }
 
 func newSpeaker(cfg speakerConfig) (*speaker, error) {
 	s := &speaker{
-		cfg: cfg, log: cfg.Log, routers: map[routerKey]*served{}, sources: map[port]netip.Addr{},
+		cfg: cfg, log: cfg.Log, routers: map[routerKey]*served{}, sources: map[route]netip.Addr{},
 		listening: vrrpcompat.NewListening(), heard: map[string]*tally{}, scratch: make([]netip.Addr, 0, vrrpcompat.MaxAddresses),
 	}
 	var err error
@@ -145,7 +159,7 @@ func (s *speaker) serve(g fsm.Group, routers []core.Virtual) (begun, ended []por
 		key := routerKey{port{v.Link, v.Family}, v.VRID}
 		r := newServed(g, v.Virtual)
 		if was := old[key]; was != nil && slices.Equal(was.peers, r.peers) {
-			r.mirrors = was.mirrors
+			r.mirrors, r.relay = was.mirrors, was.relay
 		}
 		s.routers[key] = r
 		if !slices.Contains(begun, key.port) {
@@ -157,9 +171,25 @@ func (s *speaker) serve(g fsm.Group, routers []core.Virtual) (begun, ended []por
 	}
 	for p := range before {
 		ended = append(ended, p)
-		delete(s.sources, p)
 	}
+	s.follow()
 	return begun, ended
+}
+
+// follow has us told of what the adverts to every unicast peer come from. s.mu is held.
+func (s *speaker) follow() {
+	peers := map[port][]netip.Addr{}
+	for key, r := range s.routers {
+		all := peers[key.port]
+		for _, p := range r.peers {
+			all = append(all, p.Addr)
+		}
+		peers[key.port] = all
+	}
+	for p, all := range peers {
+		slices.SortFunc(all, netip.Addr.Compare)
+		s.transport.Follow(p.link, p.family, slices.Compact(all))
+	}
 }
 
 func newServed(g fsm.Group, v vrrpcompat.Virtual) *served {
@@ -196,18 +226,42 @@ func (s *speaker) Insiders(from []netip.Addr) {
 	s.insiders = insiders
 }
 
-// sourceChanged takes note of what our adverts come from on a device.
-func (s *speaker) sourceChanged(device string, family vrrpcompat.Family, source netip.Addr) {
+// sourceChanged takes note of what our adverts to a peer come from on a device.
+func (s *speaker) sourceChanged(device string, family vrrpcompat.Family, peer, source netip.Addr) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sources[port{device, family}] = source
-	var own []netip.Addr
-	for _, a := range s.sources {
-		if a.IsValid() {
-			own = append(own, a)
+	if to := (route{port{device, family}, peer}); source.IsValid() {
+		s.sources[to] = source
+	} else {
+		delete(s.sources, to)
+	}
+	s.listening.SetOwn(slices.Collect(maps.Values(s.sources)))
+	s.mu.Unlock()
+	s.cfg.Source(device, family, peer, source)
+}
+
+// own is the address if our adverts for the virtual router come from it, else zero.
+// s.mu is held.
+func (s *speaker) own(at port, r *served, a netip.Addr) netip.Addr {
+	for to := range r.mirrors {
+		if s.sources[route{at, to}] == a {
+			return a
 		}
 	}
-	s.listening.SetOwn(own)
+	return netip.Addr{}
+}
+
+// source stands for all that our adverts for the virtual router come from: what those
+// to the first peer do that can be spoken to. s.mu is held.
+func (s *speaker) source(at port, r *served) netip.Addr {
+	for _, p := range r.peers {
+		if a, ok := s.sources[route{at, p.Addr}]; ok {
+			return a
+		}
+	}
+	if len(r.peers) > 0 {
+		return netip.Addr{}
+	}
+	return s.sources[route{port: at}]
 }
 
 // Advertise sends one advert, or one of each version, for the addresses, which are of

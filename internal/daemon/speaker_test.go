@@ -28,16 +28,20 @@ var (
 	vip6     = netip.MustParsePrefix("2001:db8::200/64")
 )
 
-// start is when the tests begin, and source the i-th router of many.
-const start = vrrpcompat.Instant(1e15)
-
-func source(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}) }
+// A heardAdvert is what the speaker told the agent.
+type heardAdvert struct {
+	group, link string
+	from        netip.Addr
+	advert      vrrpcompat.Advert
+}
 
 type speakerTest struct {
 	*speaker
-	t   testing.TB
-	now election.Instant
-	log strings.Builder
+	t       testing.TB
+	now     election.Instant
+	told    []heardAdvert
+	sources []string // as the agent was told
+	log     strings.Builder
 }
 
 func newSpeakerTest(t testing.TB) *speakerTest {
@@ -47,7 +51,13 @@ func newSpeakerTest(t testing.TB) *speakerTest {
 	st.speaker, err = newSpeaker(speakerConfig{
 		IsVirtual: func(netip.Addr) bool { return false },
 		Via:       func(routerKey) (string, bool) { return "", false },
-		Log:       slog.New(slog.NewTextHandler(&st.log, nil)),
+		Heard: func(group, link string, from netip.Addr, a vrrpcompat.Advert) {
+			st.told = append(st.told, heardAdvert{group, link, from, a})
+		},
+		Source: func(link string, family vrrpcompat.Family, peer, source netip.Addr) {
+			st.sources = append(st.sources, fmt.Sprintf("%s %v to %v from %v", link, family, peer, source))
+		},
+		Log: slog.New(slog.NewTextHandler(&st.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +73,7 @@ func newSpeakerTest(t testing.TB) *speakerTest {
 // group is one of a virtual router 51, changed by change.
 func group(change func(*fsm.Group)) fsm.Group {
 	g := fsm.Group{Name: "web", Addresses: []netip.Prefix{vip}, Placement: fsm.PlacementLeader,
-		VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto}}
+		VRRP: fsm.VRRP{ID: 51, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto, Outranked: fsm.OutrankedYield}}
 	change(&g)
 	return g
 }
@@ -80,7 +90,7 @@ func (st *speakerTest) serveGroup(g fsm.Group) {
 	if err := st.Serve(g, places(g)); err == nil || !strings.Contains(err.Error(), nowhere) {
 		st.t.Fatalf("Serve on a device that is not there: %v", err)
 	}
-	st.sourceChanged(nowhere, vrrpcompat.IPv4, self)
+	st.sourceChanged(nowhere, vrrpcompat.IPv4, netip.Addr{}, self)
 }
 
 // theirs is the advert of a router outside.
@@ -107,8 +117,8 @@ func (st *speakerTest) multicast(from netip.Addr, a vrrpcompat.Advert, sum vrrpc
 	st.hear(st.packet(from, vrrpcompat.FamilyOf(from).Group(), a, sum))
 }
 
-// TestSpeakerResults: every packet ends in one result, is counted, and is
-// named where a person looks.
+// TestSpeakerResults: every packet ends in one result, is counted, and goes on to the
+// agent only when it may be acted on.
 func TestSpeakerResults(t *testing.T) {
 	plain := func(st *speakerTest, change func(*vrrpcompat.Advert)) *wire.Packet {
 		return st.packet(stranger, vrrpcompat.GroupIPv4, theirs(change), vrrpcompat.PseudoHeader)
@@ -159,6 +169,9 @@ func TestSpeakerResults(t *testing.T) {
 			if got := st.counts(); len(got) != 1 || got[tt.result] != 1 {
 				t.Errorf("counted %v", got)
 			}
+			if want := tt.result == accepted; want != (len(st.told) == 1) {
+				t.Errorf("told the agent %v", st.told)
+			}
 			if want := tt.result != accepted && tt.result != "vrid-unknown"; want != strings.Contains(st.log.String(), "reason="+tt.result) {
 				t.Errorf("log %q", st.log.String())
 			}
@@ -182,8 +195,8 @@ func TestSpeakerNotesRefused(t *testing.T) {
 	for _, n := range st.view(vrrpcompat.Instant(st.now)).Neighbours {
 		got = append(got, n.Address+" "+n.LastRefusal.Reason)
 	}
-	if !slices.Equal(got, []string{"10.0.0.8 auth-type", "10.0.0.9 not-multicast"}) {
-		t.Errorf("neighbours %q", got)
+	if !slices.Equal(got, []string{"10.0.0.8 auth-type", "10.0.0.9 not-multicast"}) || len(st.told) != 0 {
+		t.Errorf("neighbours %q, told %v", got, st.told)
 	}
 }
 
@@ -192,6 +205,21 @@ func TestWhyNotIsWhole(t *testing.T) {
 		if whyNot[r] == "" {
 			t.Errorf("%v has no text", r)
 		}
+	}
+}
+
+// What the agent is told stays as it is when the next packet comes.
+func TestSpeakerTellsCopies(t *testing.T) {
+	st := newSpeakerTest(t)
+	st.serveGroup(group(func(g *fsm.Group) { g.Addresses = append(g.Addresses, netip.MustParsePrefix("10.0.0.201/24")) }))
+	two := []netip.Addr{vip.Addr(), netip.MustParseAddr("10.0.0.201")}
+	st.multicast(stranger, theirs(func(a *vrrpcompat.Advert) { a.Addresses = two }), vrrpcompat.PseudoHeader)
+	st.multicast(stranger, theirs(func(a *vrrpcompat.Advert) { a.Addresses = []netip.Addr{two[1], two[0]} }), vrrpcompat.PseudoHeader)
+	if len(st.told) != 2 || !slices.Equal(st.told[0].advert.Addresses, two) {
+		t.Fatalf("told %v", st.told)
+	}
+	if got := st.told[0]; got.group != "web" || got.link != nowhere || got.from != stranger || got.advert.Priority != 100 {
+		t.Errorf("told %+v", got)
 	}
 }
 
@@ -290,16 +318,16 @@ func TestSpeakerServes(t *testing.T) {
 	if got := names(); !slices.Equal(got, []string{"db ipv4 52"}) {
 		t.Errorf("serves %q", got)
 	}
-	if st.multicast(stranger, theirs(func(*vrrpcompat.Advert) {}), vrrpcompat.PseudoHeader); st.counts()["vrid-unknown"] != 1 {
-		t.Errorf("heard for a group that is gone: %v", st.counts())
+	if st.multicast(stranger, theirs(func(*vrrpcompat.Advert) {}), vrrpcompat.PseudoHeader); len(st.told) != 0 {
+		t.Errorf("told of a group that is gone: %v", st.told)
 	}
 	if err := st.Serve(group(func(g *fsm.Group) { g.VRRP.Interval = time.Millisecond }), places(group(func(*fsm.Group) {}))); err == nil {
 		t.Error("an interval that no advert carries was taken")
 	}
 }
 
-// TestSpeakerFlood: thousands of adverts cost the log a bounded number of messages,
-// whoever sends them.
+// TestSpeakerFlood: thousands of adverts cost the agent and the log a bounded number of
+// messages, whoever sends them.
 func TestSpeakerFlood(t *testing.T) {
 	st := newSpeakerTest(t)
 	st.serveGroup(group(func(*fsm.Group) {}))
@@ -316,6 +344,9 @@ func TestSpeakerFlood(t *testing.T) {
 	got := st.counts()
 	if got["accepted"] != packets/2 || got["checksum"] != packets/2 {
 		t.Errorf("counted %v", got)
+	}
+	if len(st.told) == 0 || len(st.told) > 2*newcomers {
+		t.Errorf("told the agent %d times", len(st.told))
 	}
 	if lines := strings.Count(st.log.String(), "\n"); lines != 1 {
 		t.Errorf("%d lines in the log", lines)
@@ -360,5 +391,56 @@ func TestSpeakerView(t *testing.T) {
 	st.Insiders([]netip.Addr{stranger})
 	if n := st.view(vrrpcompat.Instant(st.now)).Neighbours[0]; !n.Insider || n.Differences != nil {
 		t.Errorf("a node of the cluster: %+v", n)
+	}
+}
+
+// TestSpeakerTellsSources: the agent is told where adverts come from, each time that the
+// transport says so; that tells when a source is none any more, so what it said last is
+// not forgotten with the last group on a device.
+func TestSpeakerTellsSources(t *testing.T) {
+	st := newSpeakerTest(t)
+	g := group(func(*fsm.Group) {})
+	st.serveGroup(g)
+	st.sourceChanged(nowhere, vrrpcompat.IPv4, netip.Addr{}, netip.Addr{})
+	st.sourceChanged(nowhere, vrrpcompat.IPv4, netip.Addr{}, self)
+	st.sourceChanged(nowhere, vrrpcompat.IPv4, stranger, stranger.Next())
+	if err := st.Serve(g, nil); err != nil {
+		t.Fatal(err)
+	}
+	_ = st.Serve(g, places(g)) // the device is not there
+	want := []string{"q-none ipv4 to invalid IP from 10.0.0.1", "q-none ipv4 to invalid IP from invalid IP",
+		"q-none ipv4 to invalid IP from 10.0.0.1", "q-none ipv4 to 10.0.0.9 from 10.0.0.10"}
+	if !slices.Equal(st.sources, want) {
+		t.Errorf("told %q, want %q", st.sources, want)
+	}
+	if r := st.view(vrrpcompat.Instant(st.now)).Routers; len(r) != 1 || r[0].Source != self.String() {
+		t.Errorf("routers %+v", r)
+	}
+}
+
+// TestFillStates: each virtual router is shown as the agent has it, with who outranks it;
+// one that the agent does not have yet has not begun.
+func TestFillStates(t *testing.T) {
+	routers := []api.VRRPRouter{
+		{Group: "web", Device: "eth0", Family: "ipv4"}, {Group: "web", Device: "eth0", Family: "ipv6"},
+		{Group: "web", Device: "eth1", Family: "ipv4"}, {Group: "db", Device: "eth0", Family: "ipv4"},
+	}
+	fillStates(routers, []core.VIPStatus{
+		{Name: "web", VRRP: &core.VRRPStatus{State: "Active", Routers: []core.RouterStatus{
+			{Link: "eth0", Family: "ipv4", State: "Active", Outranked: &core.RivalStatus{From: "10.0.0.9", Priority: 255}, Alarm: true},
+			{Link: "eth0", Family: "ipv6", State: "Backup", Outranked: &core.RivalStatus{From: "fe80::9", Priority: 254}},
+		}}},
+		{Name: "db"},
+	})
+	var got []string
+	for _, r := range routers {
+		text := r.State
+		if r.Rival != nil {
+			text += fmt.Sprintf(" %s %d %v", r.Rival.Address, r.Rival.Priority, r.Rival.Held)
+		}
+		got = append(got, text)
+	}
+	if want := []string{"Active 10.0.0.9 255 true", "Backup fe80::9 254 false", "Initialize", "Initialize"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -43,9 +43,9 @@ type vmacs struct {
 	wanted  map[string][]kernel.VirtualMAC // by group
 	on      map[placed]kernel.VirtualMAC   // where addresses were put
 
-	mu    sync.Mutex // guards what follows; never held while work is done
-	names map[kernel.VirtualMAC]string
-	below map[string]string // by the device's name, that of the one below
+	mu    sync.Mutex                   // guards what follows; never held while work is done
+	names map[kernel.VirtualMAC]string // of the devices that are up
+	below map[string]string            // by the device's name, that of the one below
 }
 
 // A placed is an address on the device that the agent names.
@@ -129,7 +129,7 @@ func (m *vmacs) ready(v kernel.VirtualMAC) error {
 	d.name, d.up = l.Name, false
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.names[v], m.below[l.Name] = l.Name, v.Parent
+	m.below[l.Name] = v.Parent
 	return nil
 }
 
@@ -146,7 +146,17 @@ func (m *vmacs) raise(v kernel.VirtualMAC) (*macDevice, error) {
 		return nil, err
 	}
 	d.up = true
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.names[v] = d.name
 	return d, nil
+}
+
+// lowered: nothing can be sent by the device any more.
+func (m *vmacs) lowered(v kernel.VirtualMAC) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.names, v)
 }
 
 // carries reports whether an address is on the device, or may be.
@@ -175,9 +185,7 @@ func (m *vmacs) drop(v kernel.VirtualMAC) {
 		return
 	}
 	delete(m.devices, v)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.names, v)
+	m.lowered(v)
 }
 
 // AddAddress puts the address on the device, or on the one above it with a virtual MAC
@@ -217,6 +225,7 @@ func (m *vmacs) add(v kernel.VirtualMAC, at placed, p netip.Prefix, valid time.D
 func (m *vmacs) lost(v kernel.VirtualMAC) {
 	if d := m.devices[v]; d != nil {
 		*d = macDevice{}
+		m.lowered(v)
 	}
 	for at, on := range m.on {
 		if on == v {
@@ -249,11 +258,14 @@ func (m *vmacs) RemoveAddress(link string, p netip.Prefix) error {
 		return err
 	}
 	d.up = false
+	m.lowered(v)
 	m.drop(v)
 	return nil
 }
 
-// via names the device that carries the adverts of a virtual router.
+// via names the device that carries the adverts of a virtual router, while it is up.
+// The first advert of a takeover may come before that, and the release after it: they go
+// out by the device below, and switches learn nothing from them.
 func (m *vmacs) via(key routerKey) (string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/vipctl/fence"
 	"github.com/quorate/quorate/vipctl/kernel"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 // A fakeKernel keeps a journal and fails as it is told.
@@ -85,6 +86,15 @@ func (vt *vmacTest) wants(err error, journal ...string) {
 	}
 }
 
+// speaksVia checks where the adverts of IPv4 go out.
+func (vt *vmacTest) speaksVia(want string) {
+	vt.t.Helper()
+	got, ok := vt.via(routerKey{port{"eth0", vrrpcompat.IPv4}, 51})
+	if got != want || ok != (want != "") {
+		vt.t.Fatalf("adverts go out by %q, %v, want %q", got, ok, want)
+	}
+}
+
 func onEth0(g fsm.Group) (at []core.Place) {
 	for _, p := range g.Addresses {
 		at = append(at, core.Place{Link: "eth0", Prefix: p})
@@ -100,7 +110,9 @@ func TestVMACLife(t *testing.T) {
 	vt := newVMACTest(t, g)
 	vt.wants(vt.serve(g, onEth0(g)), "ensure eth0/ipv4/51", "cover", "ensure eth0/ipv6/51", "cover")
 	vt.wants(vt.serve(g, onEth0(g)))
+	vt.speaksVia("") // it is down: the first advert of a takeover goes out below
 	vt.wants(vt.AddAddress(vip), "raise eth0/ipv4/51", "add 10.0.0.200@qv-1")
+	vt.speaksVia("qv-1")
 	vt.wants(vt.AddAddress(second), "add 10.0.0.201@qv-1")
 	vt.wants(vt.AddAddress(vip6), "raise eth0/ipv6/51", "add 2001:db8::200@qv-2")
 	vt.wants(vt.AddAddress(vip), "add 10.0.0.200@qv-1") // its lifetime is renewed
@@ -113,6 +125,7 @@ func TestVMACLife(t *testing.T) {
 	vt.wants(vt.RemoveAddress(vip), "del 10.0.0.200@qv-1")
 	vt.wants(vt.RemoveAddress(vip), "del 10.0.0.200@eth0") // it is on neither
 	vt.wants(vt.RemoveAddress(second), "del 10.0.0.201@qv-1", "lower eth0/ipv4/51")
+	vt.speaksVia("") // and the release
 	// The group goes while one of its addresses is still on: the device goes with that.
 	vt.wants(vt.serve(g, nil), "remove eth0/ipv4/51")
 	vt.doc = fsm.Document{}
@@ -164,11 +177,13 @@ func TestVMACFails(t *testing.T) {
 
 	vt.fail["add"] = []error{fmt.Errorf("qv-3: %w", kernel.ErrNoLink)}
 	vt.wants(vt.AddAddress(vip), "add 10.0.0.200@qv-3", "ensure eth0/ipv4/51", "cover", "raise eth0/ipv4/51", "add 10.0.0.200@qv-4")
+	vt.speaksVia("qv-4")
 	vt.fail["add"] = []error{kernel.ErrNoLink}
 	vt.fail["ensure"] = []error{kernel.ErrNoLink}
 	if err := vt.AddAddress(vip); !errors.Is(err, kernel.ErrNoLink) {
 		t.Fatal(err)
 	}
+	vt.speaksVia("")
 }
 
 // A fakeFence is the fence as a map.

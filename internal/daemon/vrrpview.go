@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/api"
 	"github.com/quorate/quorate/vipctl/kernel"
 	"github.com/quorate/quorate/vrrpcompat"
@@ -21,16 +22,30 @@ func (p apiPort) VRRP(ctx context.Context) (api.VRRP, error) {
 	}
 	v := p.n.vrrp.view(vrrpcompat.Instant(Now()))
 	v.Node = st.Node
-	states := map[string]string{}
-	for _, g := range st.VIPs {
-		if g.VRRP != nil {
-			states[g.Name] = g.VRRP.State
+	fillStates(v.Routers, st.VIPs)
+	return v, nil
+}
+
+// fillStates adds what the agent knows of each virtual router.
+func fillStates(routers []api.VRRPRouter, groups []core.VIPStatus) {
+	for i := range routers {
+		r := &routers[i]
+		r.State = vrrpcompat.Initialize.String() // until the agent has it
+		for _, g := range groups {
+			if g.Name != r.Group || g.VRRP == nil {
+				continue
+			}
+			for _, s := range g.VRRP.Routers {
+				if s.Link != r.Device || s.Family != r.Family {
+					continue
+				}
+				r.State = s.State
+				if o := s.Outranked; o != nil {
+					r.Rival = &api.VRRPRival{Address: o.From, Priority: o.Priority, Held: s.Alarm}
+				}
+			}
 		}
 	}
-	for i := range v.Routers {
-		v.Routers[i].State = states[v.Routers[i].Group]
-	}
-	return v, nil
 }
 
 // view describes what was heard until now.
@@ -78,7 +93,7 @@ func (s *speaker) viewRouter(key routerKey, r *served) api.VRRPRouter {
 	if r.virtual.AlsoV2 {
 		out.Version = "both"
 	}
-	if a := s.sources[key.port]; a.IsValid() {
+	if a := s.source(key.port, r); a.IsValid() {
 		out.Source = a.String()
 	}
 	if r.vmac {
