@@ -8,6 +8,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/tests/sim/raftmodel"
+	"github.com/quorate/quorate/vrrpcompat"
 )
 
 const (
@@ -21,20 +22,29 @@ const (
 // A Chaos is one run with faults of every kind, drawn from its seed.
 type Chaos struct {
 	*World
-	lease   time.Duration
-	healed  bool
-	Settled time.Duration // how long it took when all was well again
-	Left    string        // what was still wrong at the bound
+	lease    time.Duration
+	healed   bool
+	outsider vrrpcompat.Priority // of the router outside; 0: it is silent
+	Settled  time.Duration       // how long it took when all was well again
+	Left     string              // what was still wrong at the bound
 }
 
 // RunChaos makes the run of a seed. With a story it is slower.
-func RunChaos(seed uint64, story bool) *Chaos {
-	env := chaosEnv(seed)
+func RunChaos(seed uint64, story bool) *Chaos { return runChaos(chaosEnv(seed), seed, story) }
+
+// RunPlanned makes the run of a seed with the faults of RunChaos, while operators work on
+// the cluster, services fail, and the placement follows both.
+func RunPlanned(seed uint64, story bool) *Chaos { return runChaos(plannedEnv(seed), seed, story) }
+
+func runChaos(env Env, seed uint64, story bool) *Chaos {
 	x := &Chaos{World: New(env, seed), lease: env.Leases[0]}
 	defer x.Close()
 	x.watch.telling = story
 	x.net.env = env.Net
 	x.tell("%v", env)
+	if env.Outsider {
+		x.outside()
+	}
 	x.Run(x.lease * 2)
 	for range env.Faults {
 		x.Run(x.jitter(0, x.lease*8/5))
@@ -91,6 +101,10 @@ func (x *Chaos) fault() {
 		{"foreign host", v.Foreign, x.foreigner},
 		{"bare device", v.Bare, x.bare},
 		{"disk", v.Disk, x.disk},
+		{"drain", v.Drain, x.drain},
+		{"check", v.Check, x.check},
+		{"remove", v.Remove, x.remove},
+		{"work", v.Estate, x.work},
 	}
 	total := 0
 	for _, f := range faults {
@@ -271,6 +285,10 @@ func (x *Chaos) healAll() {
 		x.reviveEnding(h)
 		h.carrier(true)
 		h.uncovered(false)
+		h.says(true)
+	}
+	if x.env.Weights.Drain > 0 {
+		x.undrain()
 	}
 }
 
@@ -282,11 +300,13 @@ func (x *Chaos) reviveEnding(h *host) {
 }
 
 // settle waits until each address has been held by one host for some leases.
-func (x *Chaos) settle() {
+func (x *Chaos) settle() { x.settleWithin(settleBound) }
+
+func (x *Chaos) settleWithin(bound time.Duration) {
 	step := x.lease / 2
 	from, since := x.now, x.now
 	x.Left = "nothing stays as it is"
-	for x.now-from < settleBound {
+	for x.now-from < bound {
 		x.Run(step)
 		if wrong := x.unsettled(); wrong != "" {
 			x.Left, since = wrong, x.now

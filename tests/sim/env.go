@@ -34,14 +34,15 @@ type Env struct {
 	StaleSnapshots float64 // that a snapshot comes a second time
 	Trailing       uint64  // entries that are kept behind one
 
-	Faults int // how many a Chaos makes
+	Outsider bool // a router outside the cluster claims its addresses now and then
+	Faults   int  // how many a Chaos makes
 	// Kinds of faults, as weights: 0 is never.
 	Weights weights
 }
 
 // weights say how often a Chaos does what.
 type weights struct {
-	Block, Cut, Mend, Freeze, Kill, Move, Document, Carrier, Release, Stop, Slew, ByHand, Ambush, Trap, Member, Elect, Foreign, Bare, Disk int
+	Block, Cut, Mend, Freeze, Kill, Move, Document, Carrier, Release, Stop, Slew, ByHand, Ambush, Trap, Member, Elect, Foreign, Bare, Disk, Drain, Check, Remove, Estate int
 }
 
 // starved is how long it takes until a loop with mail gets the processor.
@@ -63,7 +64,7 @@ func Quiet(n int) Env {
 func group(name string, id uint8, addrs ...int) fsm.Group {
 	g := fsm.Group{
 		Name: name, Interface: device, Placement: fsm.PlacementLeader, Announce: fsm.Announce{Repeat: 5},
-		VRRP: fsm.VRRP{ID: id, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto},
+		VRRP: fsm.VRRP{ID: id, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto, Outranked: fsm.OutrankedYield},
 	}
 	for _, a := range addrs {
 		g.Addresses = append(g.Addresses, Addresses[a])
@@ -85,13 +86,17 @@ func document(maxHold time.Duration, kind int) fsm.Document {
 		doc.Groups = []fsm.Group{group("web", 51, 0, 1)}
 	case 5: // two families
 		doc.Groups = []fsm.Group{group("web", 51, 0, 2)}
+	case 6: // one of three addresses goes from group to group
+		doc.Groups = []fsm.Group{group("web", 51, 0, 3), group("db", 52, 1)}
+	case 7:
+		doc.Groups = []fsm.Group{group("web", 51, 0), group("db", 52, 1, 3)}
 	default:
 		doc.Groups = []fsm.Group{group("web", 51, 0)}
 	}
 	return doc
 }
 
-const documentKinds = 6
+const documentKinds = 8
 
 // chaosEnv draws the surroundings of a run of TestChaos from its seed.
 func chaosEnv(seed uint64) Env {
@@ -190,5 +195,6 @@ func (e Env) String() string {
 	say(e.Weights.Document > 0, "documents")
 	say(e.Weights.Member > 0, "members")
 	say(e.Weights.Slew > 0, "slews")
+	say(e.Weights.Drain > 0, "planned work")
 	return strings.Join(out, ", ")
 }

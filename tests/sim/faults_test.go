@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/tests/sim/raftmodel"
 )
@@ -325,5 +326,25 @@ func TestJoin(t *testing.T) {
 		}
 		c.finish()
 		c.Close()
+	}
+}
+
+// A router outside claims the addresses now and then, while everything fails. No host
+// opens a group beside a better claim that it has heard (outranked: yield), and when that
+// router is gone the cluster holds everything again. With outranked: hold it does open:
+// then what looks for that must find it.
+func TestOutsider(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for seed := range uint64(60) {
+		if wrong := RunOutsider(seed, fsm.OutrankedYield, false).Wrong(); wrong != "" {
+			t.Errorf("seed %d: %s", seed, wrong)
+		}
+		if RunOutsider(seed, fsm.OutrankedHold, false).Wrong() != "" {
+			found++
+		}
+	}
+	if found < 10 {
+		t.Errorf("with outranked: hold %d of 60 runs open beside the other router, want some", found)
 	}
 }

@@ -43,6 +43,11 @@ type host struct {
 	probeTime      time.Duration
 	refuses        bool // the kernel refuses every address
 	keepsLeftovers bool // it does not let go of what an earlier life left
+	sick           bool // its service fails
+	scrapped       bool // it is gone for good
+	thawedAt       time.Duration
+	unproved       [maxAddrs]bool          // its deadline was last moved when no majority was heard
+	heardAt        [maxHosts]time.Duration // when a datagram of a host last came
 
 	epochs map[string]uint64 // the newest that this life of the process applied
 	raftOf raftSide

@@ -77,6 +77,7 @@ var mutants = []mutant{
 		c.answered(a)`},
 	{rule: "shut-when-named-away", body: `return c.state.Assignments[g.def.Name].Owner == c.cfg.Self.ID || g.open()`, test: "./internal/agent/core TestNamedAwayLetsGo"},
 	{rule: "shut-when-stale", body: `return false`, test: "./internal/agent/core TestCalledStaleLetsGo"},
+	{rule: "hold-asked", body: `return true`},
 
 	// The voter sets.
 	{rule: "majority", body: `return max(1, len(s.Voters)/2)`},
@@ -102,13 +103,14 @@ var mutants = []mutant{
 
 	// The order of things on the host.
 	{rule: "sweep-first", body: `return true`},
+	{rule: "sweep-replayed", body: `return true`, test: "./internal/agent/core TestSweepWaitsForTheLog"},
 	{rule: "sweep-all", body: `return true`, test: "./internal/agent/core TestSweepFollowsTheDocument"},
 	{rule: "address-free", body: `return false`},
 	{rule: "own-replies", body: `return 1`},
 	{rule: "fence-first", body: `
 		c.do(
-			Bind{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: g.deadline},
-			SetFence{Group: g.def.Name, Addrs: g.def.Addrs(), Until: g.deadline},
+			Bind{Group: g.def.Name, Gen: gen, At: at, Until: g.deadline},
+			SetFence{Group: g.def.Name, Addrs: addrsOf(at), Until: g.deadline},
 		)`},
 	{rule: "no-fence-no-address", body: `return false`},
 	{rule: "fence-everywhere", body: `return false`},

@@ -97,7 +97,10 @@ func (w *World) deliver(from, to *host, datagram []byte) {
 		if w.chance(w.net.env.Late) {
 			delay = w.jitter(time.Millisecond, w.net.env.Latest)
 		}
-		w.after(delay, func() { to.post(core.Datagram{Message: msg}) })
+		w.after(delay, func() {
+			to.heardAt[from.i] = w.now
+			to.post(core.Datagram{Message: msg})
+		})
 	}
 }
 

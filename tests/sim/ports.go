@@ -63,7 +63,13 @@ func (p fencePort) Set(addr netip.Addr, until election.Instant) error {
 	if until != 0 && p.bareKnown {
 		p.w.violated("n%d opens the fence of %s, and a device is without it", p.i+1, addr)
 	}
+	if until != 0 {
+		p.checkGate(addr)
+	}
 	p.w.tellFence(p.host, addr, until)
+	if until != 0 {
+		p.w.extends(p.host, p.w.address(addr))
+	}
 	p.setFence(p.w.address(addr), until)
 	p.at(afterFence)
 	return nil
@@ -161,8 +167,21 @@ func (p hostPort) Probe(_ context.Context, _ string, addr netip.Addr) (net.Hardw
 // A speakerPort sends adverts.
 type speakerPort struct{ *process }
 
-// Serve hears nothing: nobody outside advertises here.
-func (p speakerPort) Serve(fsm.Group, []core.Place) error { return nil }
+// Serve has the group's virtual routers heard, where there is anybody to be heard.
+func (p speakerPort) Serve(g fsm.Group, at []core.Place) error {
+	virtuals, err := core.Virtuals(g.VRRP, at)
+	if err != nil || !p.w.env.Outsider {
+		return err
+	}
+	p.ears.serves[g.Name] = virtuals
+	for _, v := range virtuals {
+		p.post(core.SourceChanged{Link: v.Link, Family: v.Family, Addr: p.source(v.Family)})
+	}
+	return nil
+}
+
+// Insiders changes nothing: what is heard here is all told.
+func (p speakerPort) Insiders([]netip.Addr) {}
 
 // Advertise sends one advert for the addresses, which are of one family.
 func (p speakerPort) Advertise(_ string, v fsm.VRRP, addrs []netip.Addr) error {
@@ -202,6 +221,9 @@ func (p *process) await(ctx context.Context, begin func(done func(error))) error
 
 // Propose puts a command to the leader, wherever that is.
 func (p raftPort) Propose(ctx context.Context, cmd fsm.Command) error {
+	if p.w.estate != nil {
+		p.w.estate.proposes(p.host, cmd)
+	}
 	return p.await(ctx, func(done func(error)) { p.w.propose(p.host, cmd, done) })
 }
 
@@ -226,6 +248,11 @@ func (p raftPort) AddNonvoter(ctx context.Context, node fsm.Node) error {
 }
 
 // AddVoter gives a node its vote.
-func (p raftPort) AddVoter(ctx context.Context, node fsm.Node) error {
+func (p raftPort) AddVoter(ctx context.Context, node fsm.Node, _ election.VoterSet) error {
 	return p.change(ctx, node, p.w.raft.AddVoter)
+}
+
+// RemoveServer takes a server from the members.
+func (p raftPort) RemoveServer(ctx context.Context, id fsm.InstanceID, _ election.VoterSet) error {
+	return p.change(ctx, fsm.Node{ID: id}, p.w.raft.Remove)
 }

@@ -34,16 +34,18 @@ type process struct {
 	addresses worker
 	lan       worker
 	trap      *trap
+	ears      ears
+	told      told
 }
 
 // start begins a life of the daemon. What an earlier life left in the fence is shut
 // and removed before anything else is touched.
 func (h *host) start() {
-	if h.alive {
+	if h.alive || h.scrapped {
 		return
 	}
 	h.life++
-	p := &process{host: h, alive: true}
+	p := &process{host: h, alive: true, told: told{w: h.w, i: h.i, last: map[string]string{}}, ears: ears{serves: map[string][]core.Virtual{}, outranked: map[string]time.Duration{}}}
 	h.process = p
 	clear(h.epochs)
 	h.w.tell("n%d starts", h.i+1)
@@ -62,6 +64,7 @@ func (p *process) main(c *coroutine) {
 		Now: p.Now, Clock: p.readClock, Send: p.Send,
 		Fence: fencePort{p}, Host: hostPort{p}, Speaker: speakerPort{p}, Raft: raftPort{p},
 		WriteHold: p.writeHold,
+		Hooks:     p.told,
 		Stage:     p,
 		Log:       slog.New(logHandler{w: p.w, host: p.i}),
 	})
@@ -71,6 +74,10 @@ func (p *process) main(c *coroutine) {
 	}
 	if p.dead {
 		p.post(core.Link{Name: device})
+	}
+	p.says(!p.sick)
+	if p.w.estate != nil {
+		p.w.estate.began(p.host)
 	}
 	p.tellLeader()
 	p.loop = c
@@ -116,7 +123,11 @@ func (p *process) work(c *coroutine) {
 			break
 		}
 		bare := p.bare && !p.woken
-		p.wake = p.agent.Turn(p.woken)
+		began, woken := p.w.now, p.woken
+		p.wake = p.agent.Turn(woken)
+		if !woken {
+			p.ears.taken = began
+		}
 		p.bareKnown = p.bare && (bare || p.bareKnown)
 		if p.agent.Done() {
 			break
@@ -270,7 +281,7 @@ func (h *host) thaw() {
 	if !p.alive || !p.frozen {
 		return
 	}
-	p.frozen = false
+	p.frozen, h.thawedAt = false, h.w.now
 	h.w.tell("n%d thaws", h.i+1)
 	halted := p.halted
 	p.halted = nil

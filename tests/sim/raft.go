@@ -340,6 +340,9 @@ func (w *World) applySoon(h *host) {
 func (w *World) applied(h *host, all []raftmodel.Applied) {
 	for _, a := range all {
 		w.checkEpochs(h, a)
+		if w.estate != nil {
+			w.estate.applied(h, a)
+		}
 		if h.raftOf.termCommitted == 0 && w.raft.Leads(h.i) && a.State.Term == w.raft.Term(h.i) {
 			h.raftOf.termCommitted = h.clock()
 		}

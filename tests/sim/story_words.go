@@ -168,10 +168,15 @@ var storyCommands = map[string]func(s *Story, a args){
 	"move":     func(s *Story, a args) { s.mustMove(a, a.word(0), a.host(1)) }, // G H: the leader names it
 	"document": storyDocument,                                                  // G=A,A …: replaced by the leader
 	"join":     func(s *Story, a args) { a.leader().post(core.JoinAsked{Node: a.host(0).node}) },
-	"append":   storyAppend,                                    // add|vote|demote|remove H: by the leader, and to its own log only
-	"spread":   func(s *Story, a args) { s.spread(a.host(0)) }, // H: sends its log
-	"may":      storyMay,                                       // H: it may change the voters
-	"compact":  func(s *Story, a args) { s.raft.Compact(a.host(0).i) },
+	"drain": func(s *Story, a args) {
+		s.mustByHand(a, fsm.Command{Drain: &fsm.Drain{Node: a.host(0).node.ID, Drained: a.word(1) == "yes"}})
+	}, // H yes|no
+	"retire":  func(s *Story, a args) { s.mustByHand(a, fsm.Command{Retire: &fsm.Retire{Node: a.host(0).node.ID}}) }, // H: quorate remove
+	"hold":    storyHold,                                                                                             // every group: on_quorum_loss: hold
+	"append":  storyAppend,                                                                                           // add|vote|demote|remove H: by the leader, and to its own log only
+	"spread":  func(s *Story, a args) { s.spread(a.host(0)) },                                                        // H: sends its log
+	"may":     storyMay,                                                                                              // H: it may change the voters
+	"compact": func(s *Story, a args) { s.raft.Compact(a.host(0).i) },
 	"save": func(s *Story, a args) {
 		s.net.post.saved, s.net.post.savedTerm = s.raft.Snapshot(a.host(0).i), s.raft.Term(a.host(0).i)
 	}, // H: remembers its snapshot
@@ -241,6 +246,21 @@ func storyDocument(s *Story, a args) {
 	doc.Groups = a.groups()
 	_, err := s.append(l.i, fsm.Command{Replace: &fsm.Replace{Seen: s.state(l).Document.Revision, Document: doc}})
 	a.must(err)
+}
+
+func (w *World) mustByHand(a args, cmd fsm.Command) {
+	if !w.byHand(cmd) {
+		a.bad("nobody leads")
+	}
+}
+
+func storyHold(s *Story, a args) {
+	doc := s.state(a.leader()).Document
+	doc.Groups = slices.Clone(doc.Groups)
+	for i := range doc.Groups {
+		doc.Groups[i].OnQuorumLoss = fsm.QuorumLossHold
+	}
+	s.mustByHand(a, fsm.Command{Replace: &fsm.Replace{Seen: doc.Revision, Document: doc}})
 }
 
 func storyAppend(s *Story, a args) {

@@ -82,7 +82,7 @@ func (w *World) opened(h *host, a int) {
 		w.violated("n%d has %s without an entry in the fence", h.i+1, Addresses[a].Addr())
 	}
 	for _, o := range w.hosts {
-		if o != h && o.open(a) {
+		if o != h && o.open(a) && !w.mayBoth(a, h, o) {
 			w.violated("n%d and n%d answer for %s", min(h.i, o.i)+1, max(h.i, o.i)+1, Addresses[a].Addr())
 		}
 	}
@@ -139,6 +139,9 @@ func (w *World) unsettled() string {
 	l := w.leader()
 	if l == nil {
 		return "nobody leads"
+	}
+	if left := w.removedVoter(l); left != nil {
+		return fmt.Sprintf("n%d was removed and has a vote", left.i+1)
 	}
 	doc := w.state(l).Document
 	for a, p := range Addresses {

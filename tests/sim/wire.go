@@ -74,6 +74,7 @@ func (p *process) sendAdvert(v fsm.VRRP, addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
+	p.tellOthers(v, from, heard)
 	if heard.Priority == vrrpcompat.Release {
 		return nil // no claim
 	}
@@ -96,7 +97,7 @@ func (w *World) heardClaim(h *host, addr netip.Addr, verb string) {
 		w.violated("n%d %s %s and may not answer for it", h.i+1, verb, addr)
 	}
 	for _, o := range w.hosts {
-		if o != h && o.open(a) {
+		if o != h && o.open(a) && !w.mayBoth(a, h, o) {
 			w.violated("n%d %s %s, and n%d answers for it", h.i+1, verb, addr, o.i+1)
 		}
 	}

@@ -29,6 +29,7 @@ type World struct {
 	watch   watch
 	foreign map[netip.Addr]bool // addresses that a host outside has
 	copies  int                 // questions of a copied data directory
+	estate  *estate             // of a run with operators; nil: none
 }
 
 // New returns a cluster that is about to form, in the surroundings that env names.

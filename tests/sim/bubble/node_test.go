@@ -130,7 +130,7 @@ var (
 func document() fsm.Document {
 	group := func(name string, id uint8, a netip.Prefix) fsm.Group {
 		return fsm.Group{Name: name, Addresses: []netip.Prefix{a}, Interface: "eth0", Placement: fsm.PlacementLeader,
-			Announce: fsm.Announce{Repeat: 5}, VRRP: fsm.VRRP{ID: id, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto}}
+			Announce: fsm.Announce{Repeat: 5}, VRRP: fsm.VRRP{ID: id, Version: 3, Priority: 254, Interval: time.Second, Checksum: fsm.ChecksumAuto, Outranked: fsm.OutrankedYield}}
 	}
 	return fsm.Document{MaxHold: time.Second, Groups: []fsm.Group{group("web", 51, webAddr), group("db", 52, dbAddr)}}
 }
@@ -296,7 +296,12 @@ func (p ports) Probe(ctx context.Context, _ string, a netip.Addr) (net.HardwareA
 
 func (p ports) Serve(fsm.Group, []core.Place) error { return nil }
 
-func (p ports) Advertise(_ string, _ fsm.VRRP, addrs []netip.Addr) error {
+func (p ports) Insiders([]netip.Addr) {}
+
+func (p ports) Advertise(_ string, v fsm.VRRP, addrs []netip.Addr) error {
+	if v.Priority == 0 {
+		return nil // no claim
+	}
 	p.act(func(k *kernel) {
 		for _, a := range addrs {
 			k.speak("an advert", a)
