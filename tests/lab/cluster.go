@@ -51,6 +51,9 @@ type ClusterOptions struct {
 	Memory    bool          // each daemon in a memory group of its own
 	Nice      int           // of the daemons, as `nice -n` has it; the packages' unit says -10
 	Stable    time.Duration // one owner for as long as this is "stable"; 0: 2 s
+	GroupKeys string        // more keys of the group, a line each
+	Groups    string        // more groups, as they stand under vips
+	Checks    string        // the checks section, as it stands in the file
 }
 
 // A Cluster is quorate on hosts n1, n2, …, with a judge, a client and perhaps a
@@ -185,8 +188,18 @@ vips:
     addresses: [%s]
     interface: eth0
     vrrp: {id: %d, priority: 254, interval: %v}
-`, n.Name, n.Host.IPv4, strings.Join(peers, ", "), c.key, n.Data, c.opt.Lease, fence, n.Socket,
-		Group, strings.Join(vips, ", "), VRID, c.opt.Interval)
+%s%s%s`, n.Name, n.Host.IPv4, strings.Join(peers, ", "), c.key, n.Data, c.opt.Lease, fence, n.Socket,
+		Group, strings.Join(vips, ", "), VRID, c.opt.Interval,
+		indent(c.opt.GroupKeys, 4), indent(c.opt.Groups, 2), indent(c.opt.Checks, 0))
+}
+
+// indent makes every line of a text begin with so many more blanks.
+func indent(text string, by int) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(strings.Repeat(" ", by) + strings.TrimSuffix(line, "\n") + "\n")
+	}
+	return b.String()
 }
 
 func (c *Cluster) vips() []netip.Prefix {

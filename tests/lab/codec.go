@@ -13,6 +13,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// questions returns the codec for an address as the host asks for it, and its questions.
+func (h *Host) questions(target netip.Addr, index int) (c codec, frames [senderIDs][]byte, err error) {
+	if target.Is4() {
+		c = newARPCodec(h.MAC, target, index)
+	} else {
+		c = newNDPCodec(h.MAC, target, index)
+		if err := h.addSenders6(index); err != nil {
+			return nil, frames, err
+		}
+	}
+	for id := range frames {
+		if frames[id], err = c.question(id); err != nil {
+			return nil, frames, err
+		}
+	}
+	return c, frames, nil
+}
+
+// Questions are those of a probe, for an observer that looks for the answers where they
+// come from: see [Host.Capture].
+type Questions struct {
+	Frames [senderIDs][]byte // to be sent in turn, from the host
+	codec  codec
+}
+
+// Questions returns the questions for an address, asked from the host.
+func (h *Host) Questions(target netip.Addr) (*Questions, error) {
+	c, frames, err := h.questions(target, 0)
+	return &Questions{frames, c}, err
+}
+
+// Answered returns which of the questions a frame answers; not ok: none.
+func (q *Questions) Answered(frame []byte) (id int, ok bool) {
+	_, id, ok = q.codec.parse(frame)
+	return id, ok && id >= 0
+}
+
 // arpCodec asks by ARP request. Its sender addresses are 10.0.0.128 and up: nobody's
 // own, since an ARP answer goes straight to the hardware address in the question.
 type arpCodec struct {

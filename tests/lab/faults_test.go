@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -39,20 +37,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// buildQuorate builds quorate once, as it is released. QUORATE_BINARY names another one to
-// be put to the same tests, such as one out of a package.
-var buildQuorate = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("QUORATE_BINARY"); path != "" {
-		return filepath.Abs(path)
-	}
-	path := filepath.Join(buildDir, "quorate")
-	cmd := exec.Command("go", "build", "-o", path, "github.com/quorate/quorate/cmd/quorate")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build quorate: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// buildQuorate builds quorate once.
+var buildQuorate = sync.OnceValues(func() (string, error) { return Build(buildDir) })
 
 // outageBound is generous on purpose: how fast a fail-over is depends on the machine
 // and is for `make demo` to hold to the design; that it comes at all is tested here.

@@ -23,12 +23,17 @@ type Keepalived struct {
 
 // StartKeepalived writes a configuration and starts the machine's keepalived with it.
 func (h *Host) StartKeepalived(k Keepalived) (*Process, error) {
+	return h.RunKeepalived(k.config(h.Name))
+}
+
+// RunKeepalived does it with a whole configuration file.
+func (h *Host) RunKeepalived(config string) (*Process, error) {
 	path, err := exec.LookPath("keepalived")
 	if err != nil {
 		return nil, fmt.Errorf("keepalived is not installed (apt-get install keepalived): %w", err)
 	}
 	base := filepath.Join(h.lab.dir, h.Name+"-keepalived")
-	if err := os.WriteFile(base+".conf", []byte(k.config(h.Name)), 0o644); err != nil {
+	if err := os.WriteFile(base+".conf", []byte(config), 0o644); err != nil {
 		return nil, fmt.Errorf("write keepalived's configuration: %w", err)
 	}
 	return h.Start(Command{Name: "keepalived", Args: []string{

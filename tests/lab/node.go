@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -88,29 +89,34 @@ func (n *Node) Look(ctx context.Context) (Status, error) {
 	if n.proc == nil || !n.proc.Running() {
 		return s, fmt.Errorf("%s does not run", n.Name)
 	}
+	if err := Ask(ctx, n.Socket, "/v1/status", &s); err != nil {
+		return s, fmt.Errorf("ask %s: %w", n.Name, err)
+	}
+	return s, nil
+}
+
+// Ask asks the daemon at a socket and decodes its answer into v.
+func Ask(ctx context.Context, socket, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://quorate/v1/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://quorate"+path, nil)
 	if err != nil {
-		return s, err
+		return err
 	}
 	var d net.Dialer
 	web := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", n.Socket) },
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) },
 	}}
 	answer, err := web.Do(req)
 	if err != nil {
-		return s, fmt.Errorf("ask %s: %w", n.Name, err)
+		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("ask %s: %s", n.Name, answer.Status)
+		return fmt.Errorf("%s %s", path, answer.Status)
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
-		return s, fmt.Errorf("read the status of %s: %w", n.Name, err)
-	}
-	return s, nil
+	return json.NewDecoder(answer.Body).Decode(v)
 }
 
 // Status is the part of `quorate status --json` that outside tools rely on.
@@ -120,6 +126,7 @@ type Status struct {
 	Node      string         `json:"node"`
 	Leader    string         `json:"leader"`
 	Quorum    bool           `json:"quorum"`
+	Ready     bool           `json:"ready"`
 	State     string         `json:"state"`
 	Problems  []string       `json:"problems"`
 	Members   []StatusMember `json:"members"`
@@ -143,6 +150,7 @@ type StatusVIP struct {
 	Owner            string   `json:"owner"`
 	Epoch            uint64   `json:"epoch"`
 	State            string   `json:"state"`
+	Open             bool     `json:"open"`
 	LeaseRemainingMS float64  `json:"lease_remaining_ms"`
 	Problem          string   `json:"problem"`
 	VRRP             struct {
@@ -153,12 +161,29 @@ type StatusVIP struct {
 }
 
 // Group returns the lab's group in a status.
-func (s Status) Group() (StatusVIP, bool) {
-	i := slices.IndexFunc(s.VIPs, func(v StatusVIP) bool { return v.Name == Group })
+func (s Status) Group() (StatusVIP, bool) { return s.vip(Group) }
+
+func (s Status) vip(name string) (StatusVIP, bool) {
+	i := slices.IndexFunc(s.VIPs, func(v StatusVIP) bool { return v.Name == name })
 	if i < 0 {
 		return StatusVIP{}, false
 	}
 	return s.VIPs[i], true
+}
+
+// Build builds quorate in dir, as it is released, and returns its path. QUORATE_BINARY
+// names another one to be put to the same tests, such as one out of a package.
+func Build(dir string) (string, error) {
+	if path := os.Getenv("QUORATE_BINARY"); path != "" {
+		return filepath.Abs(path)
+	}
+	path := filepath.Join(dir, "quorate")
+	cmd := exec.Command("go", "build", "-o", path, "github.com/quorate/quorate/cmd/quorate")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build quorate: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
 // quorate calls the command line and returns what it printed.

@@ -55,27 +55,15 @@ func (h *Host) StartProbe(target netip.Addr, period time.Duration, index int) (*
 	if index < 0 || index > 1 {
 		return nil, fmt.Errorf("probe on %s: index %d is neither 0 nor 1", h.Name, index)
 	}
-	var c codec
-	if target.Is4() {
-		c = newARPCodec(h.MAC, target, index)
-	} else {
-		c = newNDPCodec(h.MAC, target, index)
-		if err := h.addSenders6(index); err != nil {
-			return nil, err
-		}
+	c, frames, err := h.questions(target, index)
+	if err != nil {
+		return nil, err
 	}
 	p := &Probe{
-		host: h, codec: c, cancel: make(chan struct{}),
+		host: h, codec: c, frames: frames, cancel: make(chan struct{}),
 		trace: Trace{Observer: h.Name, Target: target, Period: period},
 	}
-	for id := range p.frames {
-		frame, err := c.question(id)
-		if err != nil {
-			return nil, err
-		}
-		p.frames[id] = frame
-	}
-	err := h.Do(func() (err error) {
+	err = h.Do(func() (err error) {
 		p.conn, err = packet.Listen(h.ifi, packet.Raw, c.protocol(), nil)
 		return err
 	})

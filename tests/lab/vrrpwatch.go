@@ -4,13 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -42,11 +40,11 @@ type Holding struct {
 // adverts the host sends, also those that a cut swallows, and when it holds which of
 // the watched addresses.
 type VRRPWatch struct {
-	host   *Host
-	conn   *packet.Conn
-	cancel chan struct{}
-	wg     sync.WaitGroup
-	once   sync.Once
+	host    *Host
+	capture *Capture
+	cancel  chan struct{}
+	wg      sync.WaitGroup
+	once    sync.Once
 
 	mu       sync.Mutex
 	adverts  []Advert
@@ -62,40 +60,13 @@ func (h *Host) Watch(addrs ...netip.Addr) (*VRRPWatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = h.lab.bridge.do(func() error {
-		port, err := net.InterfaceByName(h.port)
-		if err != nil {
-			return err
-		}
-		// ETH_P_ALL, because a bridge takes its ports' frames before taps of a single
-		// protocol are asked.
-		w.conn, err = packet.Listen(port, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: filter})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("watch the switch port of %s: %w", h.Name, err)
+	if w.capture, err = h.Capture(filter, w.take); err != nil {
+		return nil, err
 	}
-	if err := w.ignoreOutgoing(); err != nil {
-		return nil, errors.Join(fmt.Errorf("watch the switch port of %s: %w", h.Name, err), w.conn.Close())
-	}
-	w.wg.Add(2)
-	go w.listen()
+	w.wg.Add(1)
 	go w.poll(addrs)
 	h.lab.onClose(w.Close)
 	return w, nil
-}
-
-// ignoreOutgoing leaves out what the switch sends to the host.
-func (w *VRRPWatch) ignoreOutgoing() error {
-	raw, err := w.conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	err = raw.Control(func(fd uintptr) {
-		serr = unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
-	})
-	return errors.Join(err, serr)
 }
 
 const (
@@ -127,7 +98,7 @@ func vrrpFilter() ([]bpf.RawInstruction, error) {
 func (w *VRRPWatch) Close() {
 	w.once.Do(func() {
 		close(w.cancel)
-		_ = w.conn.Close() // ends the reader
+		w.capture.Close()
 		w.wg.Wait()
 	})
 }
@@ -174,7 +145,7 @@ func (w *VRRPWatch) Acted(from, to Instant) bool {
 func (w *VRRPWatch) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.err
+	return errors.Join(w.err, w.capture.Err())
 }
 
 func (w *VRRPWatch) fail(err error) {
@@ -190,26 +161,15 @@ func (w *VRRPWatch) fail(err error) {
 	}
 }
 
-func (w *VRRPWatch) listen() {
-	defer w.wg.Done()
-	buf := make([]byte, 2048)
-	for {
-		n, _, err := w.conn.ReadFrom(buf)
-		at := Now()
-		if errors.Is(err, unix.ENETDOWN) {
-			continue // the cable came out; the socket stays good
-		}
-		if err != nil {
-			w.fail(err)
-			return
-		}
-		if a, ok := parseAdvert(buf[:n]); ok {
-			a.Host, a.At = w.host.Name, at
-			w.mu.Lock()
-			w.adverts = append(w.adverts, a)
-			w.mu.Unlock()
-		}
+func (w *VRRPWatch) take(frame []byte, at Instant) {
+	a, ok := parseAdvert(frame)
+	if !ok {
+		return
 	}
+	a.Host, a.At = w.host.Name, at
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.adverts = append(w.adverts, a)
 }
 
 // parseAdvert reads as much as the judge needs, and is no judge of the rest.
