@@ -12,7 +12,8 @@ LEASE       ?= 250ms
 NICE        ?= 0
 
 # What the tests call, as program:Debian package. gcc is for the race detector; quorate itself is built without cgo.
-NEEDS := ip:iproute2 nft:nftables keepalived:keepalived tcpdump:tcpdump arping:iputils-arping sysctl:procps git:git gcc:gcc mkfs.ext4:e2fsprogs spin:spin
+NEEDS := ip:iproute2 nft:nftables keepalived:keepalived tcpdump:tcpdump arping:iputils-arping sysctl:procps git:git gcc:gcc mkfs.ext4:e2fsprogs spin:spin \
+	vtysh:frr tshark:tshark unshare:util-linux
 
 export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -28,6 +29,7 @@ test: root needs build lint ## everything, -race included; installs what it need
 	CGO_ENABLED=1 $(GO) build -race ./...
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 10m ./...
 	CGO_ENABLED=0 $(GO) test ./tests/sim -run 'TestChaos$$' -seeds 4000
+	CGO_ENABLED=0 $(GO) test ./election/raftnode -run TestCompaction
 
 lint: ## gofmt, go vet, staticcheck, go.mod
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted; run gofmt -w on:"; echo "$$out"; exit 1; fi

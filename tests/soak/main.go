@@ -43,7 +43,7 @@ func main() {
 	flag.DurationVar(&opt.starved, "starved", 0, "go on until it was starved without any fault for so long")
 	flag.Uint64Var(&opt.seed, "seed", 0, "of the schedule; 0: one at random")
 	flag.IntVar(&opt.from, "from", 0, "number of the first phase")
-	flag.IntVar(&opt.nodes, "nodes", 3, "how many nodes, 2 to 9")
+	flag.IntVar(&opt.nodes, "nodes", 3, "how many nodes, 3 to 9")
 	flag.DurationVar(&opt.lease, "lease", 250*time.Millisecond, "lease of the cluster")
 	flag.IntVar(&opt.nice, "nice", 0, "of the daemons, against busy loops of 0; the packages' unit says -10")
 	flag.Parse()
@@ -68,7 +68,7 @@ var errInterrupted = errors.New("interrupted")
 
 // run checks the command line and runs the soak.
 func run(ctx context.Context, opt options) (err error) {
-	const fewest, most = 2, 9
+	const fewest, most = 3, 9
 	if os.Geteuid() != 0 {
 		return errors.New("the soak makes network namespaces and needs root: run it with sudo")
 	}
