@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -22,6 +23,14 @@ func TestMain(m *testing.M) {
 		pause(20 * time.Millisecond)
 	}
 	os.Exit(func() int {
+		flag.Parse()
+		// The tests wait most of the time, so more of them run at once than there are processors.
+		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+			if err := f.Value.Set("4"); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
 		dir, err := os.MkdirTemp("", "quorate-build-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
