@@ -24,11 +24,11 @@ build: ## bin/quorate, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/quorate
 
 # These measure a real kernel's behaviour in network namespaces, and would measure each other: one after the other.
-KERNEL := tests/lab|tests/interop|vipctl|vrrpcompat/wire
+KERNEL := tests/lab|tests/interop|vipctl
 
 test: root needs build lint ## everything, -race included; installs what it needs (root)
 	CGO_ENABLED=1 $(GO) build -race ./...
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m $$($(GO) list ./... | grep -vE '$(KERNEL)')
+	CGO_ENABLED=1 $(GO) test -race -p 3 -timeout 10m $$($(GO) list ./... | grep -vE '$(KERNEL)')
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 10m $$($(GO) list ./... | grep -E '$(KERNEL)')
 	CGO_ENABLED=0 $(GO) test ./tests/sim -run 'TestChaos$$' -seeds 4000
 	CGO_ENABLED=0 $(GO) test ./election/raftnode -run TestCompaction

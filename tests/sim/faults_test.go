@@ -335,8 +335,8 @@ func TestJoin(t *testing.T) {
 // then what looks for that must find it.
 func TestOutsider(t *testing.T) {
 	t.Parallel()
-	found := 0
-	for seed := range uint64(60) {
+	found, seeds := 0, uint64(max(60/slowdown, 12))
+	for seed := range seeds {
 		if wrong := RunOutsider(seed, fsm.OutrankedYield, false).Wrong(); wrong != "" {
 			t.Errorf("seed %d: %s", seed, wrong)
 		}
@@ -344,7 +344,7 @@ func TestOutsider(t *testing.T) {
 			found++
 		}
 	}
-	if found < 10 {
-		t.Errorf("with outranked: hold %d of 60 runs open beside the other router, want some", found)
+	if found < int(seeds/6) {
+		t.Errorf("with outranked: hold %d of %d runs open beside the other router, want some", found, seeds)
 	}
 }
