@@ -2,8 +2,6 @@ package interop
 
 import (
 	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,28 +22,7 @@ var buildDir string
 var build = sync.OnceValues(func() (string, error) { return lab.Build(buildDir) })
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		flag.Parse()
-		// The tests wait for timers of seconds most of the time, so more of them run at once than there are processors.
-		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-			if err := f.Value.Set("8"); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-		dir, err := os.MkdirTemp("", "quorate-build-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		buildDir = dir
-		code := m.Run()
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return code
-	}())
+	os.Exit(lab.RunTests(m, 8, &buildDir))
 }
 
 // newLab makes a lab that goes with the test, after removing what killed runs left.

@@ -66,20 +66,7 @@ func (c *Capture) ignoreOutgoing() error {
 	return errors.Join(err, serr)
 }
 
-func (c *Capture) listen() {
-	buf := make([]byte, 2048)
-	for {
-		n, at, err := receive(c.raw, buf)
-		if errors.Is(err, unix.ENETDOWN) {
-			continue // the cable came out; the socket stays good
-		}
-		if err != nil {
-			c.fail(err)
-			return
-		}
-		c.take(buf[:n], at)
-	}
-}
+func (c *Capture) listen() { c.fail(receiveAll(c.raw, c.take)) }
 
 func (c *Capture) fail(err error) {
 	select {

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -22,28 +21,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(time.Now().Unix(), int64(Now()))
 		pause(20 * time.Millisecond)
 	}
-	os.Exit(func() int {
-		flag.Parse()
-		// The tests wait most of the time, so more of them run at once than there are processors.
-		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-			if err := f.Value.Set("4"); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-		dir, err := os.MkdirTemp("", "quorate-build-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		buildDir = dir
-		code := m.Run()
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return code
-	}())
+	os.Exit(RunTests(m, 4, &buildDir))
 }
 
 // buildQuorate builds quorate once.

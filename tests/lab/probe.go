@@ -265,19 +265,25 @@ func preferThread() {
 }
 
 func (p *Probe) listen() {
+	p.fail(receiveAll(p.raw, func(frame []byte, at Instant) {
+		if mac, id, ok := p.codec.parse(frame); ok {
+			p.record(mac, id, at)
+		}
+	}))
+}
+
+// receiveAll takes every frame until the socket is closed or fails, and returns why.
+func receiveAll(raw syscall.RawConn, take func(frame []byte, at Instant)) error {
 	buf := make([]byte, 2048)
 	for {
-		n, at, err := receive(p.raw, buf)
+		n, at, err := receive(raw, buf)
 		if errors.Is(err, unix.ENETDOWN) {
 			continue // the cable came out; the socket stays good
 		}
 		if err != nil {
-			p.fail(err)
-			return
+			return err
 		}
-		if mac, id, ok := p.codec.parse(buf[:n]); ok {
-			p.record(mac, id, at)
-		}
+		take(buf[:n], at)
 	}
 }
 

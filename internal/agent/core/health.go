@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/quorate/quorate/election"
@@ -132,8 +133,14 @@ func (c *Core) tracked(link string) bool {
 
 // patient are the groups that wait for a better node to have been fit for some time:
 // those for which it matters for how long.
-func (c *Core) patient() []*group {
-	return slices.DeleteFunc(slices.Clone(c.sorted()), func(g *group) bool { return !waits(g.def) })
+func (c *Core) patient() iter.Seq[*group] {
+	return func(yield func(*group) bool) {
+		for _, g := range c.sorted() {
+			if waits(g.def) && !yield(g) {
+				return
+			}
+		}
+	}
 }
 
 func waits(g fsm.Group) bool { return g.Preempt.Yes && g.Preempt.Delay > 0 }
@@ -148,12 +155,12 @@ func (c *Core) notFitYet(group string) {
 // watchFitness notes, each tick, who is not fit for what. Who knows of no majority does
 // not judge: to it everybody seems lost.
 func (c *Core) watchFitness() {
-	groups := c.patient()
-	if len(groups) == 0 || c.alone || !c.hearing.MayJudge(c.now) || !c.hearing.Informed(c.now, c.log.Last) {
+	waited := slices.ContainsFunc(c.sorted(), func(g *group) bool { return waits(g.def) })
+	if !waited || c.alone || !c.hearing.MayJudge(c.now) || !c.hearing.Informed(c.now, c.log.Last) {
 		return
 	}
 	v := c.view()
-	for _, g := range groups {
+	for g := range c.patient() {
 		for id := range c.state.Nodes {
 			if !fsm.Fit(c.state, v, &g.def, id) {
 				c.health.broken[fitnessKey{id, g.def.Name}] = c.now
@@ -178,7 +185,7 @@ func (c *Core) noteLost(v fsm.View) {
 
 // noteBroken notes that a node is fit for nothing, or was not a moment ago.
 func (c *Core) noteBroken(id fsm.InstanceID) {
-	for _, g := range c.patient() {
+	for g := range c.patient() {
 		c.health.broken[fitnessKey{id, g.def.Name}] = c.now
 	}
 }
@@ -187,7 +194,7 @@ func (c *Core) noteBroken(id fsm.InstanceID) {
 // for a better node to have been so. Nobody is known to have been fit for longer than
 // this process has listened.
 func (c *Core) fitFor(id fsm.InstanceID, n *fsm.NodeView) {
-	for _, g := range c.patient() {
+	for g := range c.patient() {
 		put(&n.FitFor, g.def.Name, c.now.Sub(max(c.cfg.Started, c.health.broken[fitnessKey{id, g.def.Name}])))
 	}
 }

@@ -387,8 +387,7 @@ func (c *Core) Move(group, node string) (fsm.Command, error) {
 	if c.alone {
 		return fsm.Command{}, errNoMoves
 	}
-	def, ok := c.state.Document.Group(group)
-	if !ok {
+	if _, ok := c.state.Document.Group(group); !ok {
 		return fsm.Command{}, fmt.Errorf("there is no group %q", group)
 	}
 	n, ok := c.state.NodeByName(node)
@@ -408,18 +407,12 @@ func (c *Core) Move(group, node string) (fsm.Command, error) {
 		return fsm.Command{}, fmt.Errorf("node %s is stopping", node)
 	case c.state.Drained[n.ID]:
 		return fsm.Command{}, fmt.Errorf("node %s is drained: `quorate undrain %s` first", node, node)
-	case never(def, node):
+	case fsm.Score(c.state, fsm.View{}, group, n.ID) == 0:
 		return fsm.Command{}, fmt.Errorf("node %s has priority 0 for group %s: it is never to hold it", node, group)
 	case v.Unfit[group], v.Failing[group]:
 		return fsm.Command{}, fmt.Errorf("node %s cannot hold group %s: %s", node, group, c.unfitOf(n.ID, group))
 	}
 	return fsm.Command{Assign: &fsm.Assign{Group: group, Owner: n.ID, Seen: a.Epoch, Reason: fsm.ReasonMove}}, nil
-}
-
-// never: the document keeps the group off the node.
-func never(def fsm.Group, node string) bool {
-	p, named := def.Priority[node]
-	return named && p == 0
 }
 
 // unfitOf says why a node cannot hold a group, in the words that it is known by here.
