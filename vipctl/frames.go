@@ -37,10 +37,37 @@ func (f Form) String() string {
 
 const macLen = 6
 
+// An Audience is to whom an unsolicited Neighbor Advertisement goes.
+type Audience uint8
+
+const (
+	_ Audience = iota
+	// AllNodes is ff02::1: whoever has an entry for the address corrects it (RFC 4861,
+	// section 7.2.6).
+	AllNodes
+	// AllRouters is ff02::2: a router that follows RFC 9131 makes an entry where it has
+	// none, so that the first packet from outside need not wait for its question.
+	AllRouters
+)
+
+// String returns the audience's name.
+func (a Audience) String() string {
+	switch a {
+	case AllNodes:
+		return "all nodes"
+	case AllRouters:
+		return "all routers"
+	default:
+		return fmt.Sprintf("audience(%d)", uint8(a))
+	}
+}
+
 var (
-	noMAC      = make(net.HardwareAddr, macLen)
-	allNodes   = netip.MustParseAddr("ff02::1")
-	allNodesHW = net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
+	noMAC        = make(net.HardwareAddr, macLen)
+	allNodes     = netip.MustParseAddr("ff02::1")
+	allNodesHW   = net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
+	allRouters   = netip.MustParseAddr("ff02::2")
+	allRoutersHW = net.HardwareAddr{0x33, 0x33, 0, 0, 0, 2}
 )
 
 // AllNodesMAC is the Ethernet group of ff02::1, in which Neighbor Advertisements
@@ -54,9 +81,9 @@ func AllNodesMAC() net.HardwareAddr { return append(net.HardwareAddr(nil), allNo
 func GratuitousARP(addr netip.Addr, mac net.HardwareAddr, form Form) ([]byte, error) {
 	switch form {
 	case Request:
-		return arpFrame(arp.OperationRequest, mac, addr, noMAC, addr)
+		return arpFrame(ethernet.Broadcast, arp.OperationRequest, mac, addr, noMAC, addr)
 	case Reply:
-		return arpFrame(arp.OperationReply, mac, addr, mac, addr)
+		return arpFrame(ethernet.Broadcast, arp.OperationReply, mac, addr, mac, addr)
 	default:
 		return nil, fmt.Errorf("gratuitous ARP for %s: no such form: %v", addr, form)
 	}
@@ -66,10 +93,25 @@ func GratuitousARP(addr netip.Addr, mac net.HardwareAddr, form Form) ([]byte, er
 // claiming it: the sender's protocol address is 0.0.0.0, so that nobody's cache
 // changes (RFC 5227, section 2.1.1). mac, 6 bytes, is where the answer goes.
 func ProbeARP(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
-	return arpFrame(arp.OperationRequest, mac, netip.IPv4Unspecified(), noMAC, addr)
+	return arpFrame(ethernet.Broadcast, arp.OperationRequest, mac, netip.IPv4Unspecified(), noMAC, addr)
 }
 
-func arpFrame(op arp.Operation, srcHW net.HardwareAddr, src netip.Addr, dstHW net.HardwareAddr, dst netip.Addr) ([]byte, error) {
+// TellARP returns an Ethernet frame that tells one neighbour alone that mac now has the
+// IPv4 address: a request for the neighbour's own address, from addr.
+//
+// A request and no reply, for three reasons. RFC 826 has whoever is asked take note of
+// who asks, before it answers. Linux does so without the second of locktime in which
+// it ignores a reply, also where gratuitous ARP is refused (arp_accept,
+// drop_gratuitous_arp), as this is none. And it is what every host gets all day, so no
+// filter takes it out.
+func TellARP(addr netip.Addr, mac net.HardwareAddr, to Neighbour) ([]byte, error) {
+	if !addr.Is4() || !to.Addr.Is4() {
+		return nil, fmt.Errorf("tell %s of %s: not two IPv4 addresses", to.Addr, addr)
+	}
+	return arpFrame(to.MAC[:], arp.OperationRequest, mac, addr, noMAC, to.Addr)
+}
+
+func arpFrame(ether net.HardwareAddr, op arp.Operation, srcHW net.HardwareAddr, src netip.Addr, dstHW net.HardwareAddr, dst netip.Addr) ([]byte, error) {
 	if !dst.Is4() {
 		return nil, fmt.Errorf("ARP frame for %s: not an IPv4 address", dst)
 	}
@@ -84,22 +126,53 @@ func arpFrame(op arp.Operation, srcHW net.HardwareAddr, src netip.Addr, dstHW ne
 	if err != nil {
 		return nil, fmt.Errorf("encode ARP packet for %s: %w", dst, err)
 	}
-	return frame(ethernet.Broadcast, srcHW, ethernet.EtherTypeARP, payload)
+	return frame(ether, srcHW, ethernet.EtherTypeARP, payload)
 }
 
 // UnsolicitedNA returns an Ethernet frame with a Neighbor Advertisement that
-// tells all nodes that mac now has the IPv6 address (RFC 4861, section 7.2.6):
-// Override set, so that caches change; Solicited clear, as nobody asked.
+// tells an audience that mac now has the IPv6 address (RFC 4861, section 7.2.6):
+// Override set, so that caches change; Solicited clear, as nobody asked. RFC 9131 wants
+// Override clear towards routers, from a host that may not be the only one with a new
+// address; an owner of a virtual IP is, and their entry names the last one.
 //
 // router is the Router flag and must be what the host is, that is, whether it
 // forwards IPv6 on the link: a host that sees a default router advertise itself
 // with the flag clear stops using it.
-func UnsolicitedNA(addr netip.Addr, mac net.HardwareAddr, router bool) ([]byte, error) {
+func UnsolicitedNA(addr netip.Addr, mac net.HardwareAddr, router bool, to Audience) ([]byte, error) {
+	switch to {
+	case AllNodes:
+		return naFrame(allNodesHW, allNodes, addr, mac, router)
+	case AllRouters:
+		return naFrame(allRoutersHW, allRouters, addr, mac, router)
+	default:
+		return nil, fmt.Errorf("neighbor advertisement for %s: no such audience: %v", addr, to)
+	}
+}
+
+// TellNS returns an Ethernet frame that tells one neighbour alone that mac now has the
+// IPv6 address: a Neighbor Solicitation for the neighbour's own address, from addr, as
+// TellARP is a request. Whoever is asked takes note of the source's link-layer address
+// (RFC 4861, section 7.2.3), also where unsolicited advertisements are refused
+// (drop_unsolicited_na), and where there is no entry yet.
+func TellNS(addr netip.Addr, mac net.HardwareAddr, to Neighbour) ([]byte, error) {
+	if err := checkTarget(addr, mac); err != nil {
+		return nil, fmt.Errorf("tell %s of %s: %w", to.Addr, addr, err)
+	}
+	if !to.Addr.Is6() || to.Addr.Is4In6() {
+		return nil, fmt.Errorf("tell %s of %s: not two IPv6 addresses", to.Addr, addr)
+	}
+	return ndpFrame(to.MAC[:], mac, addr.WithZone(""), to.Addr.WithZone(""), &ndp.NeighborSolicitation{
+		TargetAddress: to.Addr.WithZone(""),
+		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: mac}},
+	})
+}
+
+func naFrame(dstHW net.HardwareAddr, dst, addr netip.Addr, mac net.HardwareAddr, router bool) ([]byte, error) {
 	if err := checkTarget(addr, mac); err != nil {
 		return nil, fmt.Errorf("neighbor advertisement for %s: %w", addr, err)
 	}
 	addr = addr.WithZone("")
-	return ndpFrame(allNodesHW, mac, addr, allNodes, &ndp.NeighborAdvertisement{
+	return ndpFrame(dstHW, mac, addr, dst, &ndp.NeighborAdvertisement{
 		Router:        router,
 		Override:      true,
 		TargetAddress: addr,

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// AnnounceChunk is how many addresses are announced at once: 192 frames, few enough
+// for the queue of any device and switch port.
+const AnnounceChunk = 64
+
 // Announcements is when a new owner announces its addresses. See Schedule.
 type Announcements struct {
 	repeat  int

@@ -34,14 +34,14 @@ func TestFrames(t *testing.T) {
 			func() ([]byte, error) { return ProbeARP(vip4, mac) },
 			"ffffffffffff 020000000001 0806 0001 0800 06 04 0001 020000000001 00000000 000000000000 c00002c8" + pad18},
 		"advertisement of a host": {
-			func() ([]byte, error) { return UnsolicitedNA(vip6, mac, false) },
+			func() ([]byte, error) { return UnsolicitedNA(vip6, mac, false, AllNodes) },
 			"333300000001 020000000001 86dd 60000000 0020 3a ff" +
 				"20010db8000000000000000000000200 ff020000000000000000000000000001" +
 				"88 00 " + checksum("20010db8000000000000000000000200"+"ff020000000000000000000000000001"+"00000020"+"0000003a"+
 				"8800000020000000"+"20010db8000000000000000000000200"+"0201020000000001") + " 20000000" +
 				"20010db8000000000000000000000200 02 01 020000000001"},
 		"advertisement of a router": {
-			func() ([]byte, error) { return UnsolicitedNA(vip6.WithZone("eth0"), mac, true) },
+			func() ([]byte, error) { return UnsolicitedNA(vip6.WithZone("eth0"), mac, true, AllNodes) },
 			"333300000001 020000000001 86dd 60000000 0020 3a ff" +
 				"20010db8000000000000000000000200 ff020000000000000000000000000001" +
 				"88 00 " + checksum("20010db8000000000000000000000200"+"ff020000000000000000000000000001"+"00000020"+"0000003a"+
@@ -90,9 +90,9 @@ func TestFramesRefuse(t *testing.T) {
 		"ARP of no form":        func() ([]byte, error) { return GratuitousARP(vip4, mac, 0) },
 		"ARP without address":   func() ([]byte, error) { return GratuitousARP(vip4, nil, Request) },
 		"probe by InfiniBand":   func() ([]byte, error) { return ProbeARP(vip4, long) },
-		"NA for IPv4":           func() ([]byte, error) { return UnsolicitedNA(vip4, mac, false) },
-		"NA for IPv4 in IPv6":   func() ([]byte, error) { return UnsolicitedNA(netip.AddrFrom16(vip4.As16()), mac, false) },
-		"NA by InfiniBand":      func() ([]byte, error) { return UnsolicitedNA(vip6, long, false) },
+		"NA for IPv4":           func() ([]byte, error) { return UnsolicitedNA(vip4, mac, false, AllNodes) },
+		"NA for IPv4 in IPv6":   func() ([]byte, error) { return UnsolicitedNA(netip.AddrFrom16(vip4.As16()), mac, false, AllNodes) },
+		"NA by InfiniBand":      func() ([]byte, error) { return UnsolicitedNA(vip6, long, false, AllNodes) },
 		"NS for IPv4":           func() ([]byte, error) { return NeighborSolicitation(vip4, mac) },
 		"NS for nothing":        func() ([]byte, error) { return NeighborSolicitation(netip.Addr{}, mac) },
 		"NS without an address": func() ([]byte, error) { return NeighborSolicitation(vip6, nil) },
@@ -123,7 +123,7 @@ func set(frame []byte, at int, to byte) []byte {
 func TestParseConflict(t *testing.T) {
 	request := must(t)(GratuitousARP(vip4, mac, Request))
 	reply := must(t)(GratuitousARP(vip4, mac, Reply))
-	na := must(t)(UnsolicitedNA(vip6, mac, true))
+	na := must(t)(UnsolicitedNA(vip6, mac, true, AllNodes))
 	tagged := slices.Concat(reply[:12], []byte{0x81, 0, 0, 7}, reply[12:])
 	for name, test := range map[string]struct {
 		frame []byte
@@ -175,7 +175,7 @@ func solicited(na []byte) []byte {
 func FuzzParseConflict(f *testing.F) {
 	f.Add(must(f)(GratuitousARP(vip4, mac, Request)))
 	f.Add(must(f)(ProbeARP(vip4, mac)))
-	f.Add(must(f)(UnsolicitedNA(vip6, mac, true)))
+	f.Add(must(f)(UnsolicitedNA(vip6, mac, true, AllNodes)))
 	f.Add(must(f)(NeighborSolicitation(vip6, mac)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := slices.Clone(b)

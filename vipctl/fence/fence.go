@@ -28,7 +28,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/vipctl/internal/netns"
@@ -79,6 +78,8 @@ type Fence struct {
 	hook      hook
 	deadlines *ebpf.Map
 	drops     *ebpf.Map
+
+	single bool // the kernel cannot write many entries at once (before Linux 5.6)
 
 	mu    sync.Mutex // guards what follows, and attaching
 	progs []*programs
@@ -149,27 +150,6 @@ func (f *Fence) open(kind Kind) error {
 // Kind tells how the programs are attached.
 func (f *Fence) Kind() Kind { return f.hook.kind() }
 
-// Set lets the address be answered for until the given instant and not from
-// then on, now and after this process. An instant that has passed, such as 0,
-// shuts the fence at once. One map write; the map holds 4,096 addresses.
-// Only from the agent's goroutine, see Fence.
-func (f *Fence) Set(addr netip.Addr, until election.Instant) error {
-	key, err := keyOf(addr)
-	if err != nil {
-		return err
-	}
-	value := uint64(max(until, 0))
-	err = f.deadlines.Update(&key, &value, ebpf.UpdateAny)
-	if errors.Is(err, unix.E2BIG) {
-		return fmt.Errorf("set the fence for %s: the map is full, it holds %d addresses; "+
-			"spread the groups over several clusters: %w", addr, maxEntries, err)
-	}
-	if err != nil {
-		return fmt.Errorf("set the fence for %s to %s: %w", addr, until, err)
-	}
-	return nil
-}
-
 // OfMAC returns the address under which the fence guards the hardware address of a
 // virtual router, 00-00-5E-00-01-{VRID} or 00-00-5E-00-02-{VRID}: to be given to Set
 // and Delete, and met in Entries and Drops, like a virtual address of the group. It is
@@ -190,32 +170,10 @@ func OfMAC(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// Delete forgets the address, which from then on passes: to be called only when
-// the address has been seen gone from this host. To forget one that is not there
-// is no error. Only from the agent's goroutine, see Fence.
-func (f *Fence) Delete(addr netip.Addr) error {
-	key, err := keyOf(addr)
-	if err != nil {
-		return err
-	}
-	if err := f.deadlines.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("delete the fence's entry for %s: %w", addr, err)
-	}
-	return nil
-}
-
 // Entries returns each address in the map with its deadline, those of an
 // earlier life included.
 func (f *Fence) Entries() (map[netip.Addr]election.Instant, error) {
-	values, err := readMap(f.deadlines)
-	if err != nil {
-		return nil, fmt.Errorf("read the fence's entries: %w", err)
-	}
-	entries := make(map[netip.Addr]election.Instant, len(values))
-	for a, v := range values {
-		entries[a] = election.Instant(v)
-	}
-	return entries, nil
+	return entriesOf(f.deadlines)
 }
 
 // Drops returns for each address how many frames the fence has dropped since it
@@ -255,26 +213,4 @@ func checkTag(tag string) error {
 		return fmt.Errorf("fence tag %q: want 1 to 6 characters of 0-9 and a-f", tag)
 	}
 	return nil
-}
-
-// keyOf is struct addr of fence.bpf.c. A zone is left out: the fence guards an
-// address on all devices.
-func keyOf(addr netip.Addr) ([16]byte, error) {
-	if !addr.IsValid() {
-		return [16]byte{}, errors.New("fence: the zero netip.Addr is no address")
-	}
-	return addr.As16(), nil
-}
-
-// readMap reads a whole map. Entries that others add or remove meanwhile may be
-// missed; that happens to none of ours while one goroutine writes.
-func readMap(m *ebpf.Map) (map[netip.Addr]uint64, error) {
-	values := map[netip.Addr]uint64{}
-	var key [16]byte
-	var value uint64
-	it := m.Iterate()
-	for it.Next(&key, &value) {
-		values[netip.AddrFrom16(key).Unmap()] = value
-	}
-	return values, it.Err()
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -79,7 +78,7 @@ func cover(t *testing.T, f *Fence) []string {
 
 func set(t testing.TB, f *Fence, addr netip.Addr, until election.Instant) {
 	t.Helper()
-	if err := f.Set(addr, until); err != nil {
+	if err := f.Set([]netip.Addr{addr}, until); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -132,7 +131,7 @@ func TestAnswers(t *testing.T) {
 			if err != nil || drops[addr] == 0 {
 				t.Errorf("drops of %s = %d, %v", addr, drops[addr], err)
 			}
-			if err := f.Delete(addr); err != nil {
+			if err := f.Delete([]netip.Addr{addr}); err != nil {
 				t.Fatal(err)
 			}
 			check("deleted", true)
@@ -377,11 +376,11 @@ func TestFullMap(t *testing.T) {
 		set(t, f, a, 0)
 		a = a.Next()
 	}
-	err := f.Set(a, 0)
+	err := f.Set([]netip.Addr{a}, 0)
 	if err == nil || !strings.Contains(err.Error(), "4096") {
 		t.Errorf("one too many: %v", err)
 	}
-	if err := f.Delete(a); err != nil {
+	if err := f.Delete([]netip.Addr{a}); err != nil {
 		t.Errorf("deleting what is not there: %v", err)
 	}
 }
@@ -392,7 +391,7 @@ func TestBadArguments(t *testing.T) {
 			t.Errorf("tag %q: %v", tag, err)
 		}
 	}
-	if _, err := keyOf(netip.Addr{}); err == nil {
+	if _, err := keysOf([]netip.Addr{{}}); err == nil {
 		t.Error("the zero address is taken")
 	}
 }
@@ -440,19 +439,5 @@ func TestObjectIsCurrent(t *testing.T) {
 	sum := sha256.Sum256(source)
 	if hex.EncodeToString(sum[:]) != strings.TrimSpace(string(noted)) {
 		t.Error("fence.bpf.c has changed since fence.bpf.o was made: run go generate ./vipctl/fence")
-	}
-}
-
-func BenchmarkSet(b *testing.B) {
-	h := nstest.New(b)
-	var f *Fence
-	h.Run(b, func() (err error) {
-		f, err = Open(Options{Tag: fmt.Sprintf("%x", os.Getpid()&0xffffff)})
-		return err
-	})
-	defer f.Close()
-	until := now(b)
-	for b.Loop() {
-		set(b, f, vip4, until)
 	}
 }

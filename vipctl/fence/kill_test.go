@@ -84,7 +84,7 @@ func helper(kind string) error {
 	}
 	until := election.Instant(ts.Nano()).Add(time.Second)
 	for _, a := range []netip.Addr{vip4, vip6} {
-		if err := f.Set(a, until); err != nil {
+		if err := f.Set([]netip.Addr{a}, until); err != nil {
 			return err
 		}
 	}
@@ -235,7 +235,7 @@ func TestAdverts(t *testing.T) {
 			if after, err := f.Drops(); err != nil || after[test.shut] != before[test.shut] {
 				t.Errorf("%s: an advert of others was dropped on its way in (%v)", name, err)
 			}
-			if err := f.Delete(test.shut); err != nil {
+			if err := f.Delete([]netip.Addr{test.shut}); err != nil {
 				t.Fatal(err)
 			}
 		}

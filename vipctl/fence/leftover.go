@@ -32,22 +32,9 @@ func (f *Fence) findMaps(devices []device) (_ *leftover, err error) {
 	}()
 	seen := map[ebpf.MapID]bool{}
 	for _, d := range devices {
-		found := false
-		for _, dir := range directions {
-			list, err := f.hook.attached(d, dir)
-			if err != nil {
-				return nil, fmt.Errorf("look for an earlier fence on %s: %w", d.name, err)
-			}
-			ours, err := f.ours(list)
-			if err != nil {
-				return nil, fmt.Errorf("look for an earlier fence on %s: %w", d.name, err)
-			}
-			for _, a := range ours {
-				found = true
-				if err := f.takeMaps(left, a.id, seen); err != nil {
-					return nil, fmt.Errorf("take over the fence on %s: %w", d.name, err)
-				}
-			}
+		found, err := f.eachMap(d, seen, func(id ebpf.MapID) error { return f.takeMap(left, id) })
+		if err != nil {
+			return nil, fmt.Errorf("take over the fence on %s: %w", d.name, err)
 		}
 		if found {
 			left.on = append(left.on, d)
@@ -56,29 +43,44 @@ func (f *Fence) findMaps(devices []device) (_ *leftover, err error) {
 	return left, nil
 }
 
-func (f *Fence) takeMaps(left *leftover, id ebpf.ProgramID, seen map[ebpf.MapID]bool) error {
-	info, err := programInfo(id)
+// eachMap hands over the maps of our programs on a device, but those that were seen. found
+// says that there is such a program.
+func (f *Fence) eachMap(d device, seen map[ebpf.MapID]bool, use func(ebpf.MapID) error) (found bool, err error) {
+	for _, dir := range directions {
+		list, err := f.hook.attached(d, dir)
+		if err != nil {
+			return found, err
+		}
+		ours, err := f.ours(list)
+		if err != nil {
+			return found, err
+		}
+		for _, a := range ours {
+			found = true
+			info, err := programInfo(a.id)
+			if err != nil {
+				return found, err
+			}
+			ids, _ := info.MapIDs()
+			for _, id := range ids {
+				if seen[id] {
+					continue
+				}
+				seen[id] = true
+				if err := use(id); err != nil {
+					return found, fmt.Errorf("map %d: %w", id, err)
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+func (f *Fence) takeMap(left *leftover, id ebpf.MapID) error {
+	m, err := ebpf.NewMapFromID(id)
 	if err != nil {
 		return err
 	}
-	ids, _ := info.MapIDs()
-	for _, id := range ids {
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		m, err := ebpf.NewMapFromID(id)
-		if err != nil {
-			return fmt.Errorf("open map %d: %w", id, err)
-		}
-		if err := f.takeMap(left, m); err != nil {
-			return fmt.Errorf("take map %d: %w", id, err)
-		}
-	}
-	return nil
-}
-
-func (f *Fence) takeMap(left *leftover, m *ebpf.Map) error {
 	info, err := m.Info()
 	if err != nil {
 		return errors.Join(err, m.Close())

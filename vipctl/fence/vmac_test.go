@@ -52,7 +52,7 @@ func withVirtualMACs(t *testing.T, between func(*nstest.Host)) (holder, asker *n
 		if v.vip.Is6() {
 			bits = 64
 		}
-		if err := errors.Join(k.RaiseVirtualMAC(v.VirtualMAC), k.AddAddress(l.Name, netip.PrefixFrom(v.vip, bits), time.Hour)); err != nil {
+		if err := errors.Join(k.RaiseVirtualMAC(v.VirtualMAC), k.AddAddresses([]kernel.Address{{Link: l.Name, Prefix: netip.PrefixFrom(v.vip, bits)}}, time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		vmacs = append(vmacs, v)
@@ -103,7 +103,7 @@ func TestVirtualMAC(t *testing.T) {
 						if got := asker.Connects(t, v.vip, within); got != want {
 							t.Errorf("%s %s: answers by TCP: %v", v.vip, when, got)
 						}
-						if err := k.Announce(v.link, v.vip); want && err != nil {
+						if err := k.Announce(v.link, []netip.Addr{v.vip}); want && err != nil {
 							t.Error(err)
 						}
 						nstest.Send(t, out, advertFrame(t, v, 254))
@@ -124,7 +124,7 @@ func TestVirtualMAC(t *testing.T) {
 					if drops, err := f.Drops(); err != nil || drops[v.vip] == 0 {
 						t.Errorf("drops of %s = %d, %v", v.vip, drops[v.vip], err)
 					}
-					if err := f.Delete(v.vip); err != nil {
+					if err := f.Delete([]netip.Addr{v.vip}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -212,7 +212,7 @@ func TestGuardedMAC(t *testing.T) {
 					if entries, err := f.Entries(); err != nil || len(entries) != 1 || entries[key] != 0 {
 						t.Errorf("entries %v, %v", entries, err)
 					}
-					if err := f.Delete(key); err != nil {
+					if err := f.Delete([]netip.Addr{key}); err != nil {
 						t.Error(err)
 					}
 				}, true},

@@ -1,63 +1,120 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
-	"time"
-
-	"github.com/mdlayher/packet"
-	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/vipctl"
 )
 
-// A sender is an open packet socket on a device.
-type sender struct {
-	conn  *packet.Conn
-	index int
-}
-
-// sendTime is how long handing a frame to a device may take. It is also the time
-// before the end of a lease in which nothing is announced any more.
-const sendTime = 20 * time.Millisecond
-
-// Announce tells the neighbours on the device that the address is here now: by
-// gratuitous ARP in both forms, or by an unsolicited Neighbor Advertisement. It
-// returns within some tens of milliseconds. On a device without Ethernet
-// addresses there is nothing to tell and nothing is done.
-func (k *Kernel) Announce(link string, addr netip.Addr) error {
+// Announce tells the neighbours on the device that the addresses are here now: by
+// gratuitous ARP in both forms, or by unsolicited Neighbor Advertisements to all nodes
+// and to all routers, and asks in the same breath who else has one (see WatchClaims). It
+// sends at once whatever the number, and returns within some tens of milliseconds: whoever
+// has more than vipctl.AnnounceChunk of them leaves time between. On a device without Ethernet addresses there is nothing to tell and nothing is done.
+//
+// An address that the fence has shut is dropped on its way out. That is an error, and
+// the others are announced.
+func (k *Kernel) Announce(link string, addrs []netip.Addr) error {
 	l, err := k.Link(link)
 	if err != nil {
-		return fmt.Errorf("announce %s: %w", addr, err)
+		return fmt.Errorf("announce %s: %w", named(addrs), err)
 	}
 	if !l.announces() {
 		return nil
 	}
-	frames, err := k.announcement(l, addr)
+	frames, err := k.announcements(l, addrs)
 	if err != nil {
-		return fmt.Errorf("announce %s on %s: %w", addr, link, err)
+		return fmt.Errorf("announce %s on %s: %w", named(addrs), link, err)
 	}
-	if err := k.send(l, frames...); err != nil {
-		return fmt.Errorf("announce %s on %s: %w", addr, link, err)
+	if err := k.send(l, frames); err != nil {
+		return fmt.Errorf("announce %s on %s: %w", named(addrs), link, err)
 	}
 	return nil
 }
 
-func (k *Kernel) announcement(l LinkInfo, addr netip.Addr) ([][]byte, error) {
-	if addr.Is6() {
-		na, err := vipctl.UnsolicitedNA(addr, l.MAC, k.forwards(l.Name))
-		return [][]byte{na}, err
+// named names the addresses in an error.
+func named(addrs []netip.Addr) string {
+	switch len(addrs) {
+	case 0:
+		return "nothing"
+	case 1:
+		return addrs[0].String()
+	default:
+		return fmt.Sprintf("%s and %d more", addrs[0], len(addrs)-1)
 	}
-	request, err := vipctl.GratuitousARP(addr, l.MAC, vipctl.Request)
+}
+
+// announcements makes the frames, first one of each address and then the next, so that
+// all are claimed before any is claimed twice.
+func (k *Kernel) announcements(l LinkInfo, addrs []netip.Addr) ([][]byte, error) {
+	router := slices.ContainsFunc(addrs, netip.Addr.Is6) && k.forwards(l.Name)
+	frames := make([][]byte, 0, forms*len(addrs))
+	for form := range forms {
+		for _, addr := range addrs {
+			f, err := announcement(addr, l.MAC, router, form)
+			if err != nil {
+				return nil, err
+			}
+			frames = append(frames, f)
+		}
+	}
+	return frames, nil
+}
+
+// forms is how many frames announce an address.
+const forms = 3
+
+// announcement is one of them. The last asks who else has the address, without claiming
+// it: another host that has it is silent about what it only hears, but answers that.
+func announcement(addr netip.Addr, mac net.HardwareAddr, router bool, form int) ([]byte, error) {
+	switch {
+	case addr.Is4() && form == 0:
+		return vipctl.GratuitousARP(addr, mac, vipctl.Request)
+	case addr.Is4() && form == 1:
+		return vipctl.GratuitousARP(addr, mac, vipctl.Reply)
+	case addr.Is4():
+		return vipctl.ProbeARP(addr, mac)
+	case form == 0:
+		return vipctl.UnsolicitedNA(addr, mac, router, vipctl.AllNodes)
+	case form == 1:
+		return vipctl.UnsolicitedNA(addr, mac, router, vipctl.AllRouters)
+	default:
+		return vipctl.NeighborSolicitation(addr, mac)
+	}
+}
+
+// Tell sends each neighbour on the device its own word of where an address now is, for
+// those that do not hear Announce. Nothing else changes.
+func (k *Kernel) Tell(link string, tell []vipctl.Telling) error {
+	l, err := k.Link(link)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("tell neighbours: %w", err)
 	}
-	reply, err := vipctl.GratuitousARP(addr, l.MAC, vipctl.Reply)
-	return [][]byte{request, reply}, err
+	if !l.announces() || len(tell) == 0 {
+		return nil
+	}
+	frames := make([][]byte, 0, len(tell))
+	for _, t := range tell {
+		var f []byte
+		if t.Addr.Is6() {
+			f, err = vipctl.TellNS(t.Addr, l.MAC, t.To)
+		} else {
+			f, err = vipctl.TellARP(t.Addr, l.MAC, t.To)
+		}
+		if err != nil {
+			return fmt.Errorf("tell neighbours on %s: %w", link, err)
+		}
+		frames = append(frames, f)
+	}
+	if err := k.send(l, frames); err != nil {
+		return fmt.Errorf("tell neighbours on %s: %w", link, err)
+	}
+	return nil
 }
 
 // forwards reports whether the host is an IPv6 router on the device. A host
@@ -70,68 +127,4 @@ func (k *Kernel) forwards(link string) bool {
 		return err
 	})
 	return err == nil && on
-}
-
-// send hands frames to a device over a socket that stays open.
-func (k *Kernel) send(l LinkInfo, frames ...[]byte) error {
-	k.sending.Lock()
-	defer k.sending.Unlock()
-	s := k.senders[l.Name]
-	if s != nil && s.index != l.Index {
-		// The device was destroyed and made again.
-		k.drop(l.Name)
-		s = nil
-	}
-	if s == nil {
-		conn, err := k.listen(l, 0, nil) // protocol 0: receives nothing
-		if err != nil {
-			return err
-		}
-		s = &sender{conn, l.Index}
-		k.senders[l.Name] = s
-	}
-	for _, f := range frames {
-		if err := sendOn(s.conn, f); err != nil {
-			k.drop(l.Name)
-			return err
-		}
-	}
-	return nil
-}
-
-func (k *Kernel) drop(link string) {
-	k.senders[link].conn.Close() // its error could tell of nothing that matters any more
-	delete(k.senders, link)
-}
-
-func sendOn(conn *packet.Conn, frame []byte) error {
-	if err := conn.SetWriteDeadline(time.Now().Add(sendTime)); err != nil {
-		return fmt.Errorf("set the time for sending: %w", err)
-	}
-	_, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: frame[:6]})
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.ENOBUFS):
-		return fmt.Errorf("send: dropped on the way out, by the fence if the address is in it "+
-			"and past its deadline, else by a full queue: %w", err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("send: the device has taken nothing for %s: %w", sendTime, err)
-	default:
-		return fmt.Errorf("send: %w", err)
-	}
-}
-
-// listen opens a packet socket on a device.
-func (k *Kernel) listen(l LinkInfo, protocol int, cfg *packet.Config) (*packet.Conn, error) {
-	var conn *packet.Conn
-	err := k.ns.Do(func() (err error) {
-		conn, err = packet.Listen(&net.Interface{Index: l.Index, MTU: l.MTU, Name: l.Name, HardwareAddr: l.MAC},
-			packet.Raw, protocol, cfg)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open a packet socket on %s: %w", l.Name, err)
-	}
-	return conn, nil
 }

@@ -28,8 +28,11 @@ type Kernel struct {
 	ns *netns.Handle
 	nl *netlink.Handle
 
-	addrs sync.Mutex          // one change of addresses at a time; guards added
-	added map[netip.Addr]bool // through this Kernel: never taken for the host's own
+	conn   *conn // for addresses, routes and rules
+	recent bool  // Linux 5.18 or later, see marks
+
+	addrs sync.Mutex         // one change of addresses, routes or rules at a time; guards added
+	added map[netip.Addr]int // through this Kernel, on the device of that number: never taken for the host's own
 
 	vmacs sync.Mutex // one change of virtual MACs at a time
 
@@ -49,14 +52,20 @@ func Open() (*Kernel, error) {
 		return nil, err
 	}
 	var h *netlink.Handle
+	var c *conn
 	err = ns.Do(func() (err error) {
-		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		if h, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			return err
+		}
+		if c, err = openConn(unix.NETLINK_ROUTE); err != nil {
+			h.Close()
+		}
 		return err
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), ns.Close())
 	}
-	k := &Kernel{ns: ns, nl: h, added: map[netip.Addr]bool{}, senders: map[string]*sender{}}
+	k := &Kernel{ns: ns, nl: h, conn: c, recent: recentKernel(), added: map[netip.Addr]int{}, senders: map[string]*sender{}}
 	if err := h.SetSocketTimeout(answerTime); err != nil {
 		return nil, errors.Join(fmt.Errorf("set netlink's timeout: %w", err), k.Close())
 	}
@@ -67,9 +76,10 @@ func Open() (*Kernel, error) {
 // be under way or be called later, Watch included.
 func (k *Kernel) Close() error {
 	k.nl.Close()
+	connErr := k.conn.close()
 	k.sending.Lock()
 	defer k.sending.Unlock()
-	var errs []error
+	errs := []error{connErr}
 	for _, s := range k.senders {
 		errs = append(errs, s.conn.Close())
 	}

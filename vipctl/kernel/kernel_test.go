@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -55,14 +56,14 @@ func number(t *testing.T, h *nstest.Host, last string) {
 
 func add(t *testing.T, k *Kernel, p netip.Prefix, valid time.Duration) {
 	t.Helper()
-	if err := k.AddAddress("eth0", p, valid); err != nil {
+	if err := k.AddAddresses([]Address{{Link: "eth0", Prefix: p}}, valid); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func remove(t *testing.T, k *Kernel, p netip.Prefix) {
 	t.Helper()
-	if err := k.RemoveAddress("eth0", p); err != nil {
+	if err := k.RemoveAddresses([]Address{{Link: "eth0", Prefix: p}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -206,10 +207,10 @@ func TestPermanentIsNotOurs(t *testing.T) {
 	k, host, _ := lan(t)
 	number(t, host, "200")
 	for _, p := range vips {
-		if err := k.AddAddress("eth0", p, time.Minute); err == nil {
+		if err := k.AddAddresses([]Address{{Link: "eth0", Prefix: p}}, time.Minute); err == nil {
 			t.Errorf("%s: the host's own address is taken over", p)
 		}
-		if err := k.RemoveAddress("eth0", p); err == nil {
+		if err := k.RemoveAddresses([]Address{{Link: "eth0", Prefix: p}}); err == nil {
 			t.Errorf("%s: said to be gone", p)
 		}
 		if a := find(t, k, p); a == nil || !a.permanent {
@@ -223,26 +224,26 @@ func TestIPv6Off(t *testing.T) {
 	host.Run(t, func() error {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0)
 	})
-	if err := k.AddAddress("eth0", vip6, time.Minute); err == nil || !strings.Contains(err.Error(), "disable_ipv6") {
+	if err := k.AddAddresses([]Address{{Link: "eth0", Prefix: vip6}}, time.Minute); err == nil || !strings.Contains(err.Error(), "disable_ipv6") {
 		t.Errorf("the error does not teach: %v", err)
 	}
 }
 
 func TestNoLink(t *testing.T) {
 	k, _, _ := lan(t)
-	if err := k.AddAddress("eth9", vip4, time.Minute); !errors.Is(err, ErrNoLink) {
+	if err := k.AddAddresses([]Address{{Link: "eth9", Prefix: vip4}}, time.Minute); !errors.Is(err, ErrNoLink) {
 		t.Errorf("add: %v", err)
 	}
-	if err := k.RemoveAddress("eth9", vip4); err != nil {
+	if err := k.RemoveAddresses([]Address{{Link: "eth9", Prefix: vip4}}); err != nil {
 		t.Errorf("remove: %v", err)
 	}
-	if err := k.Announce("eth9", vip4.Addr()); !errors.Is(err, ErrNoLink) {
+	if err := k.Announce("eth9", []netip.Addr{vip4.Addr()}); !errors.Is(err, ErrNoLink) {
 		t.Errorf("announce: %v", err)
 	}
 	if _, err := k.Link("eth9"); !errors.Is(err, ErrNoLink) {
 		t.Errorf("link: %v", err)
 	}
-	if err := k.AddAddress("eth0", netip.Prefix{}, time.Minute); err == nil {
+	if err := k.AddAddresses([]Address{{Link: "eth0", Prefix: netip.Prefix{}}}, time.Minute); err == nil {
 		t.Error("the zero prefix is taken")
 	}
 }
@@ -255,7 +256,7 @@ func TestLeftovers(t *testing.T) {
 	for _, p := range vips {
 		add(t, k, p, time.Minute)
 	}
-	if err := k.AddAddress("eth1", netip.MustParsePrefix("192.0.2.202/32"), time.Minute); err != nil {
+	if err := k.AddAddresses([]Address{{Link: "eth1", Prefix: netip.MustParsePrefix("192.0.2.202/32")}}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	add(t, k, netip.MustParsePrefix("192.0.2.99/24"), time.Minute) // finite, but not asked for
@@ -331,8 +332,8 @@ func setDown(name string) error {
 	return netlink.LinkSetDown(l)
 }
 
-// TestAnnounce listens at the other end of the cable, also after the device has
-// been destroyed and made again.
+// TestAnnounce listens at the other end of the cable, also after the device has got
+// another hardware address, and has been destroyed and made again.
 func TestAnnounce(t *testing.T) {
 	k, host, neighbour := lan(t)
 	check := func() {
@@ -341,10 +342,10 @@ func TestAnnounce(t *testing.T) {
 		for name, want := range map[string][]byte{
 			"request":  frame(t)(vipctl.GratuitousARP(vip4.Addr(), mac, vipctl.Request)),
 			"reply":    frame(t)(vipctl.GratuitousARP(vip4.Addr(), mac, vipctl.Reply)),
-			"neighbor": frame(t)(vipctl.UnsolicitedNA(vip6.Addr(), mac, false)),
+			"neighbor": frame(t)(vipctl.UnsolicitedNA(vip6.Addr(), mac, false, vipctl.AllNodes)),
 		} {
 			for _, p := range vips {
-				if err := k.Announce("eth0", p.Addr()); err != nil {
+				if err := k.Announce("eth0", []netip.Addr{p.Addr()}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -353,6 +354,14 @@ func TestAnnounce(t *testing.T) {
 			}
 		}
 	}
+	check()
+	host.Run(t, func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 0x42})
+	})
 	check()
 	host.Run(t, func() error {
 		l, err := netlink.LinkByName("eth0")
@@ -369,7 +378,7 @@ func TestAnnounce(t *testing.T) {
 	if !k.forwards("eth0") {
 		t.Error("a router is not seen as one")
 	}
-	if err := k.Announce("lo", vip4.Addr()); err != nil {
+	if err := k.Announce("lo", []netip.Addr{vip4.Addr()}); err != nil {
 		t.Errorf("where there is nobody to tell: %v", err)
 	}
 }
@@ -389,7 +398,7 @@ func TestProbe(t *testing.T) {
 	number(t, host, "1")
 	probe := func(p netip.Prefix, wait time.Duration) string {
 		t.Helper()
-		mac, found, err := k.Probe(t.Context(), "eth0", p.Addr(), 2, short/2, wait)
+		_, mac, found, err := k.Probe(t.Context(), "eth0", []netip.Addr{p.Addr()}, 2, short/2, wait)
 		if err != nil || found != (mac != nil) {
 			t.Fatalf("%s: %v %v %v", p, mac, found, err)
 		}
@@ -414,7 +423,7 @@ func TestProbeSelf(t *testing.T) {
 	k, host, _ := lan(t)
 	nstest.Connect(t, host, "loop0", host, "loop1")
 	add(t, k, netip.MustParsePrefix("192.0.2.200/32"), time.Minute)
-	if mac, found, err := k.Probe(t.Context(), "loop0", vip4.Addr(), 1, 0, short); err != nil || found {
+	if _, mac, found, err := k.Probe(t.Context(), "loop0", []netip.Addr{vip4.Addr()}, 1, 0, short); err != nil || found {
 		t.Errorf("found itself: %v %v %v", mac, found, err)
 	}
 	conn := host.Open(t, "loop0")
@@ -427,7 +436,7 @@ func TestProbeEndsWithItsContext(t *testing.T) {
 	k, _, _ := lan(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(short/3, cancel)
-	if _, _, err := k.Probe(ctx, "eth0", vip4.Addr(), 1, 0, time.Hour); !errors.Is(err, context.Canceled) {
+	if _, _, _, err := k.Probe(ctx, "eth0", []netip.Addr{vip4.Addr()}, 1, 0, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
 }

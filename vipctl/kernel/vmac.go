@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +70,11 @@ func (v VirtualMAC) device(parent int) string {
 	}
 	return "qv" + family + "-" + strconv.Itoa(int(v.VRID)) + "-" + strconv.FormatInt(int64(parent), 36)
 }
+
+var virtualMACName = regexp.MustCompile(`^qv[46]-[0-9]+-[0-9a-z]+$`)
+
+// IsVirtualMACName reports whether a device has a name such as EnsureVirtualMAC gives.
+func IsVirtualMACName(name string) bool { return virtualMACName.MatchString(name) }
 
 // EnsureVirtualMAC makes the device, down, or finds it as an earlier life left it, up or down; and returns it. For IPv4 it
 // also changes two settings of the parent, which RemoveVirtualMAC sets back: from then on the parent answers ARP for its own addresses

@@ -120,14 +120,14 @@ func ensure(t *testing.T, k *Kernel, v VirtualMAC) LinkInfo {
 func take(t *testing.T, k *Kernel, v vmac) {
 	t.Helper()
 	l := ensure(t, k, v.VirtualMAC)
-	if err := errors.Join(k.RaiseVirtualMAC(v.VirtualMAC), k.AddAddress(l.Name, v.vip, time.Minute), k.Announce(l.Name, v.vip.Addr())); err != nil {
+	if err := errors.Join(k.RaiseVirtualMAC(v.VirtualMAC), k.AddAddresses([]Address{{Link: l.Name, Prefix: v.vip}}, time.Minute), k.Announce(l.Name, []netip.Addr{v.vip.Addr()})); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func letGo(t *testing.T, k *Kernel, v vmac) {
 	t.Helper()
-	if err := errors.Join(k.RemoveAddress(ensure(t, k, v.VirtualMAC).Name, v.vip), k.LowerVirtualMAC(v.VirtualMAC)); err != nil {
+	if err := errors.Join(k.RemoveAddresses([]Address{{Link: ensure(t, k, v.VirtualMAC).Name, Prefix: v.vip}}), k.LowerVirtualMAC(v.VirtualMAC)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -143,8 +143,8 @@ func TestVirtualMACAddress(t *testing.T) {
 		if got := c.v.MAC().String(); got != c.want {
 			t.Errorf("%v: %s, want %s", c.v, got, c.want)
 		}
-		if name := c.v.device(1<<31 - 1); len(name) > 15 {
-			t.Errorf("the name %q has %d characters", name, len(name))
+		if name := c.v.device(1<<31 - 1); len(name) > 15 || !IsVirtualMACName(name) {
+			t.Errorf("the name %q has %d characters, and is known as such: %v", name, len(name), IsVirtualMACName(name))
 		}
 	}
 }
@@ -299,7 +299,7 @@ func TestSameMACOfAnotherIsSeen(t *testing.T) {
 	for _, v := range vmacs {
 		take(t, l.kb, v)
 		ensure(t, l.ka, v.VirtualMAC)
-		mac, found, err := l.ka.Probe(t.Context(), "eth0", v.vip.Addr(), 3, 50*time.Millisecond, long)
+		_, mac, found, err := l.ka.Probe(t.Context(), "eth0", []netip.Addr{v.vip.Addr()}, 3, 50*time.Millisecond, long)
 		if err != nil || !found || mac.String() != v.MAC().String() {
 			t.Errorf("Probe = %v, %v, %v, want %v", mac, found, err, v.MAC())
 		}
@@ -308,7 +308,7 @@ func TestSameMACOfAnotherIsSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn := l.a.Open(t, "eth0")
-		if err := l.kb.Announce(ensure(t, l.kb, v.VirtualMAC).Name, v.vip.Addr()); err != nil {
+		if err := l.kb.Announce(ensure(t, l.kb, v.VirtualMAC).Name, []netip.Addr{v.vip.Addr()}); err != nil {
 			t.Fatal(err)
 		}
 		if !nstest.Hears(t, conn, long, func(b []byte) bool {

@@ -125,7 +125,7 @@ func TestSettingsChangedMeanwhile(t *testing.T) {
 	link := ensure(t, l.ka, v.VirtualMAC)
 	setting(t, l.a, conf("ipv4", link.Name, "rp_filter"), "1") // as udev would, by sysctl.d
 	setting(t, l.a, conf("ipv4", "eth0", "arp_announce"), "0")
-	if err := errors.Join(l.ka.RaiseVirtualMAC(v.VirtualMAC), l.ka.AddAddress(link.Name, v.vip, time.Minute)); err != nil {
+	if err := errors.Join(l.ka.RaiseVirtualMAC(v.VirtualMAC), l.ka.AddAddresses([]Address{{Link: link.Name, Prefix: v.vip}}, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if !l.client.Connects(t, v.vip.Addr(), long) {

@@ -6,10 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,24 +35,27 @@ type AddressGone struct {
 }
 
 // Watch calls link for each device there is, then again for each change, and
-// gone for each address that goes, one call at a time, on the caller's goroutine.
+// gone for each address that goes, one call at a time, on the caller's goroutine. A
+// device that is renamed is gone under the old name first.
 // When the kernel had to drop news, or on any other trouble, it compares afresh
 // what there is with what it said last, and says the difference; so nothing is
 // missed for good, though what came and went in between may be. It returns nil
 // when ctx ends, and an error only when nothing has worked for five seconds.
 func (k *Kernel) Watch(ctx context.Context, link func(LinkChange), gone func(AddressGone)) error {
 	w := &watch{k: k, link: link, gone: gone, links: map[int]LinkChange{}, addrs: map[held]bool{}}
-	const failures, pause = 500, 10 * time.Millisecond
+	const failures = 500
+	// Also after a round that had news: with more of it than can be followed, comparing afresh must not
+	// take all the time there is.
+	const pause = 10 * time.Millisecond
 	for failed := 0; ; {
 		worked, err := w.round(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if worked {
+		if failed++; worked {
 			failed = 0
-			continue
 		}
-		if failed++; failed == failures {
+		if failed == failures {
 			return fmt.Errorf("watch links and addresses: %w", err)
 		}
 		select {
@@ -63,11 +64,6 @@ func (k *Kernel) Watch(ctx context.Context, link func(LinkChange), gone func(Add
 		case <-time.After(pause):
 		}
 	}
-}
-
-type held struct {
-	index int
-	addr  netip.Addr
 }
 
 // A watch holds what has been said.
@@ -79,49 +75,26 @@ type watch struct {
 	addrs map[held]bool
 }
 
-const receiveBuffer = 1 << 20 // bytes; room for some thousand changes at once
-
 // round subscribes, compares, and follows the news until something fails. worked
 // says that there was news to follow.
 func (w *watch) round(ctx context.Context) (worked bool, err error) {
-	var s *nl.NetlinkSocket
-	err = w.k.ns.Do(func() (err error) {
-		s, err = nl.Subscribe(unix.NETLINK_ROUTE,
-			unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
-		return err
-	})
+	f, err := w.k.subscribe()
 	if err != nil {
-		return false, fmt.Errorf("subscribe: %w", err)
+		return false, err
 	}
-	stop := context.AfterFunc(ctx, s.Close)
-	defer func() {
-		if stop() {
-			s.Close()
-		}
-	}()
-	// More than the system's limit only with CAP_NET_ADMIN; with less room than
-	// wished, more often some news is dropped and compared afresh.
-	if s.SetReceiveBufferSize(receiveBuffer, true) != nil {
-		if err := s.SetReceiveBufferSize(receiveBuffer, false); err != nil {
-			return false, fmt.Errorf("set the receive buffer: %w", err)
-		}
-	}
+	defer f.close()
+	defer context.AfterFunc(ctx, f.close)()
 	// After subscribing, so that a change falls into the one or the other.
 	if err := w.resync(); err != nil {
 		return false, err
 	}
 	for {
-		msgs, from, err := s.Receive()
+		news, err := f.receive()
 		if err != nil {
-			return worked, fmt.Errorf("receive: %w", err)
+			return worked, err
 		}
-		if from.Pid != nl.PidKernel {
-			continue
-		}
-		for _, m := range msgs {
-			if err := w.message(m); err != nil {
-				return worked, err
-			}
+		for m := range messages(news) {
+			w.message(m)
 			worked = true
 		}
 	}
@@ -132,6 +105,7 @@ func (w *watch) resync() error {
 	if err != nil {
 		return err
 	}
+	w.addOurs() // before the look: what is put there after it is not gone
 	addrs, err := w.k.addresses(0)
 	if err != nil {
 		return err
@@ -146,8 +120,9 @@ func (w *watch) resync() error {
 		}
 	}
 	w.addrs = now
-	for index := range w.links {
-		if _, ok := links[index]; !ok {
+	// All that is gone first: two devices may have changed their names with each other.
+	for index, old := range w.links {
+		if l, ok := links[index]; !ok || l.Name != old.Name {
 			w.goneLink(index)
 		}
 	}
@@ -157,47 +132,48 @@ func (w *watch) resync() error {
 	return nil
 }
 
-func (w *watch) message(m syscall.NetlinkMessage) error {
-	switch m.Header.Type {
-	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		return w.linkMessage(m)
-	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		return w.addrMessage(m)
-	default:
-		return nil
+// addOurs notes the addresses that we have put there, of which the kernel does not tell (see leaveOutOurs).
+func (w *watch) addOurs() {
+	w.k.addrs.Lock()
+	defer w.k.addrs.Unlock()
+	for addr, index := range w.k.added {
+		w.addrs[held{index, addr}] = true
 	}
 }
 
-func (w *watch) linkMessage(m syscall.NetlinkMessage) error {
-	if len(m.Data) < unix.SizeofIfInfomsg {
-		return fmt.Errorf("a link message of %d bytes", len(m.Data))
+func (w *watch) message(m message) {
+	switch m.kind {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		w.linkMessage(m)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		w.addrMessage(m)
 	}
-	msg := nl.DeserializeIfInfomsg(m.Data)
-	if msg.Family != unix.AF_UNSPEC {
-		return nil // a bridge speaks of a port: that one has left it is no end of the device
+}
+
+// linkMessage reads a message of struct ifinfomsg (rtnetlink(7)).
+func (w *watch) linkMessage(m message) {
+	if len(m.data) < unix.SizeofIfInfomsg || m.data[0] != unix.AF_UNSPEC {
+		return // a bridge speaks of a port: that one has left it is no end of the device
 	}
-	index := int(msg.Index)
-	if m.Header.Type == unix.RTM_DELLINK {
+	index, flags := int(uint32Of(m.data[4:])), uint32Of(m.data[8:])
+	if m.kind == unix.RTM_DELLINK {
 		w.goneLink(index)
-		return nil
-	}
-	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return fmt.Errorf("parse a link message: %w", err)
+		return
 	}
 	// Some messages, of wireless devices, bear only part of the attributes.
 	c := w.links[index]
-	c.Index, c.Up, c.Carrier = index, msg.Flags&unix.IFF_UP != 0, msg.Flags&unix.IFF_LOWER_UP != 0
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	c.Index, c.Up, c.Carrier = index, flags&unix.IFF_UP != 0, flags&unix.IFF_LOWER_UP != 0
+	for kind, value := range attributes(m.data[unix.SizeofIfInfomsg:]) {
+		switch kind {
 		case unix.IFLA_IFNAME:
-			c.Name = unix.ByteSliceToString(a.Value)
+			c.Name = unix.ByteSliceToString(value)
 		case unix.IFLA_ADDRESS:
-			c.MAC = append(net.HardwareAddr(nil), a.Value...)
+			c.MAC = append(net.HardwareAddr(nil), value...)
 		}
 	}
-	w.change(c)
-	return nil
+	if c.Name != "" {
+		w.change(c)
+	}
 }
 
 func (w *watch) change(c LinkChange) {
@@ -222,36 +198,22 @@ func (w *watch) goneLink(index int) {
 	w.link(old)
 }
 
-func (w *watch) addrMessage(m syscall.NetlinkMessage) error {
-	if len(m.Data) < unix.SizeofIfAddrmsg {
-		return fmt.Errorf("an address message of %d bytes", len(m.Data))
+func (w *watch) addrMessage(m message) {
+	deleted := m.kind == unix.RTM_DELADDR
+	m.kind = unix.RTM_NEWADDR
+	a, ok := addressOf(m)
+	if !ok {
+		return
 	}
-	msg := nl.DeserializeIfAddrmsg(m.Data)
-	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfAddrmsg:])
-	if err != nil {
-		return fmt.Errorf("parse an address message: %w", err)
-	}
-	var addr netip.Addr
-	for _, a := range attrs {
-		// On point-to-point devices IFA_ADDRESS is the other end; there IFA_LOCAL
-		// is given too, and it is ours.
-		if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !addr.IsValid() {
-			addr, _ = netip.AddrFromSlice(a.Value)
-		}
-	}
-	if !addr.IsValid() {
-		return nil
-	}
-	h := held{int(msg.Index), addr}
-	if m.Header.Type == unix.RTM_NEWADDR {
+	h := held{a.index, a.prefix.Addr()}
+	if !deleted {
 		w.addrs[h] = true
-		return nil
+		return
 	}
 	// Also of one that was never announced: IPv6 announces an address a little
 	// after it can be used, and not at all when it was gone by then.
 	delete(w.addrs, h)
 	w.goneAddr(h)
-	return nil
 }
 
 func (w *watch) goneAddr(h held) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -250,4 +252,8 @@ func TestOverflow(t *testing.T) {
 	if dropped == 0 {
 		t.Error("nothing was dropped: this test proves nothing")
 	}
+}
+
+func netlinkAddr(p netip.Prefix) *netlink.Addr {
+	return &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, Broadcast: net.IPv4zero}
 }
