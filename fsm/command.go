@@ -18,6 +18,7 @@ type Command struct {
 	Drain   *Drain    `json:",omitempty"`
 	Retire  *Retire   `json:",omitempty"`
 	Lead    *Lead     `json:",omitempty"`
+	Report  *Report   `json:",omitempty"`
 	At      time.Time `json:",omitzero"` // the proposer's wall clock; for the history only
 }
 
@@ -37,6 +38,9 @@ type Assign struct {
 	Owner  InstanceID // zero: nobody, with ReasonAllFail only
 	Seen   uint64     // the group's epoch that the proposer decided on; 0: had none
 	Reason Reason
+	// Detected and Elected are how long it took to come to this, for the history: see Phases.
+	Detected time.Duration `json:",omitempty"`
+	Elected  time.Duration `json:",omitempty"`
 }
 
 // Replace puts a new document in the place of revision Seen.
@@ -89,7 +93,7 @@ func DecodeCommand(b []byte) (Command, error) {
 		return Command{}, fmt.Errorf("decode log entry: %w", err)
 	}
 	n := 0
-	for _, set := range []bool{c.Form != nil, c.Assign != nil, c.Replace != nil, c.Enrol != nil, c.Drain != nil, c.Retire != nil, c.Lead != nil} {
+	for _, set := range []bool{c.Form != nil, c.Assign != nil, c.Replace != nil, c.Enrol != nil, c.Drain != nil, c.Retire != nil, c.Lead != nil, c.Report != nil} {
 		if set {
 			n++
 		}

@@ -95,12 +95,12 @@ func (d Document) checkAddresses() error {
 			owner[p.Addr()] = g.Name
 		}
 	}
-	return nil
+	return d.checkShared()
 }
 
 // check reports the first rule that the group breaks by itself.
 func (g Group) check(checks map[string]bool) error {
-	if err := g.VRRP.check(g.Addrs()); err != nil {
+	if err := g.VRRP.check(g.Advertised()); err != nil {
 		return fmt.Errorf("vrrp: %w", err)
 	}
 	switch {
@@ -123,6 +123,9 @@ func (g Group) check(checks map[string]bool) error {
 		if p := g.Priority[name]; name == "" || p > maxScore {
 			return fmt.Errorf("priority of node %q is %d, want a node's name and 0 to %d", name, p, maxScore)
 		}
+	}
+	if err := g.checkReach(); err != nil {
+		return err
 	}
 	if err := g.checkHealth(checks); err != nil {
 		return err
@@ -148,7 +151,7 @@ func (g Group) checkHealth(checks map[string]bool) error {
 	clear(seen)
 	for _, t := range g.TrackInterfaces {
 		switch {
-		case t.Interface == "" || len(t.Interface) > maxDevice || strings.ContainsAny(t.Interface, "/ \t\n\x00"):
+		case !isDevice(t.Interface):
 			return fmt.Errorf("track_interfaces: %q is no name of a device (1 to %d bytes, no space, no slash)", t.Interface, maxDevice)
 		case seen[t.Interface]:
 			return fmt.Errorf("track_interfaces: %q is there twice", t.Interface)

@@ -33,7 +33,7 @@ type Candidate struct {
 func Explain(s *State, v View, group string) (Explanation, error) {
 	g, ok := s.Document.Group(group)
 	if !ok {
-		return Explanation{}, fmt.Errorf("there is no group %q; the document has %s: %w", group, strings.Join(groupNames(s), ", "), ErrUnknown)
+		return Explanation{}, UnknownGroup(s.Document, group)
 	}
 	a := s.Assignments[group]
 	e := Explanation{Group: group, Placement: g.placement().String(), Owner: nameOf(s, a.Owner), Epoch: a.Epoch}
@@ -315,13 +315,36 @@ func nameOf(s *State, id InstanceID) string {
 	return id.Short()
 }
 
-func groupNames(s *State) []string {
-	var out []string
-	for _, g := range s.Document.Groups {
-		out = append(out, g.Name)
+// namesShown is how many of the document's groups an error lists.
+const namesShown = 12
+
+// UnknownGroup is the error for a group that the document does not have. It is an
+// ErrUnknown, and lists the groups that there are.
+func UnknownGroup(d Document, group string) error {
+	var names []string
+	for _, g := range d.Groups {
+		names = append(names, g.Name)
 	}
-	return out
+	text := fmt.Sprintf("there is no group %q; the document has ", group)
+	switch more := len(names) - namesShown; {
+	case len(names) == 0:
+		text += "none"
+	case more > 0:
+		text += strings.Join(names[:namesShown], ", ") + fmt.Sprintf(" and %d more", more)
+	default:
+		text += strings.Join(names, ", ")
+	}
+	return unknown(text)
 }
+
+// An unknown is an ErrUnknown in words of its own.
+type unknown string
+
+// Error is the text.
+func (u unknown) Error() string { return string(u) }
+
+// Is makes it an ErrUnknown.
+func (u unknown) Is(target error) bool { return target == ErrUnknown }
 
 func orIt(other string) string {
 	if other == "" {

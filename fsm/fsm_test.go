@@ -169,10 +169,10 @@ func TestHistoryIsBounded(t *testing.T) {
 	for i := range HistoryLength + 10 {
 		s = must(t, s, assign("web", []InstanceID{a, b}[i%2], s.Assignments["web"].Epoch))
 	}
-	if len(s.History) != HistoryLength {
-		t.Fatalf("%d changes kept, want %d", len(s.History), HistoryLength)
+	if len(s.Events) != HistoryLength {
+		t.Fatalf("%d changes kept, want %d", len(s.Events), HistoryLength)
 	}
-	if last := s.History[HistoryLength-1]; last.Epoch != s.Assignments["web"].Epoch {
+	if last := s.Events[HistoryLength-1]; last.Index != s.Assignments["web"].Epoch {
 		t.Fatalf("the newest is %+v", last)
 	}
 }

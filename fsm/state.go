@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 )
-
-// HistoryLength is how many changes of owner the state remembers.
-const HistoryLength = 1024
 
 // RevisionsKept is how many documents the state remembers, the present one included.
 const RevisionsKept = 32
@@ -30,7 +28,7 @@ type State struct {
 	Document    Document
 	Revisions   []Revision            // oldest first, the present one last, at most RevisionsKept
 	Assignments map[string]Assignment // by group; absent: never had an owner
-	History     []Change              // oldest first, at most HistoryLength
+	Events      []*Event              // oldest first, at most HistoryLength
 }
 
 // A Revision is one document that the cluster had.
@@ -87,12 +85,15 @@ func (s *State) Apply(index, term uint64, c Command) (*State, error) {
 		err = next.drain(c.Drain)
 	case c.Retire != nil:
 		err = next.retire(c.Retire.Node)
+	case c.Report != nil:
+		next.report(index, c)
 	}
 	if err != nil {
 		unchanged := *s
 		unchanged.Index, unchanged.Term = index, term
 		return &unchanged, err
 	}
+	next.note(s, index, c)
 	return &next, nil
 }
 
@@ -129,16 +130,18 @@ func (s *State) assign(index uint64, c Command) error {
 	if s.Assignments[a.Group].Epoch != a.Seen {
 		return fmt.Errorf("assign %q: decided at epoch %d, now at %d: %w", a.Group, a.Seen, s.Assignments[a.Group].Epoch, ErrStale)
 	}
-	s.setOwner(index, a.Group, a.Owner, a.Reason, c)
+	s.setOwner(index, *a, c)
 	return nil
 }
 
-func (s *State) setOwner(index uint64, group string, to InstanceID, why Reason, c Command) {
-	from := s.Assignments[group].Owner
+func (s *State) setOwner(index uint64, a Assign, c Command) {
+	was := s.Assignments[a.Group]
 	s.Assignments = cloned(s.Assignments)
-	s.Assignments[group] = Assignment{Owner: to, Epoch: index, Reason: why}
-	change := Change{Group: group, From: from, To: to, Epoch: index, Reason: why, At: c.At}
-	s.History = append(slices.Clone(s.History[max(0, len(s.History)+1-HistoryLength):]), change)
+	s.Assignments[a.Group] = Assignment{Owner: a.Owner, Epoch: index, Reason: a.Reason}
+	e := Event{Index: index, At: c.At, Kind: EventOwner, Group: a.Group, From: was.Owner, To: a.Owner, Reason: a.Reason,
+		Phases: Phases{Detected: max(0, a.Detected), Elected: max(0, a.Elected)}}
+	e.Before = s.darkBefore(e, was.Epoch)
+	s.record(e)
 }
 
 // replace puts in a new document. A group whose addresses or device changed gets
@@ -159,6 +162,7 @@ func (s *State) replace(index uint64, c Command) error {
 	doc.MaxHold = max(old.MaxHold, doc.MaxHold)
 	s.Document = doc
 	s.remember(c, c.Replace.By)
+	s.record(Event{Index: index, At: c.At, Kind: EventDocument, Revision: doc.Revision, By: c.Replace.By})
 	s.Assignments = cloned(s.Assignments)
 	for name := range s.Assignments {
 		if _, ok := doc.Group(name); !ok {
@@ -168,7 +172,7 @@ func (s *State) replace(index uint64, c Command) error {
 	for _, g := range doc.Groups {
 		was, had := old.Group(g.Name)
 		if a := s.Assignments[g.Name]; !a.Owner.IsZero() && had && !SameReach(was, g) {
-			s.setOwner(index, g.Name, a.Owner, ReasonDocument, c)
+			s.setOwner(index, Assign{Group: g.Name, Owner: a.Owner, Reason: ReasonDocument}, c)
 		}
 	}
 	return nil
@@ -181,12 +185,14 @@ func (s *State) remember(c Command, by string) {
 }
 
 // SameReach reports whether two versions of a group answer for the same
-// addresses on the same device.
+// addresses on the same devices, where they stand in the same way. Routes and rules are
+// not part of it: they follow the addresses, and nobody else has to know.
 //
 //quorate:rule reach-is-epoch
 func SameReach(a, b Group) bool {
 	sameDevice := a.Interface == b.Interface && a.VMAC == b.VMAC && (!a.VMAC || a.VRRP.ID == b.VRRP.ID)
-	return sameDevice && slices.Equal(a.Addresses, b.Addresses)
+	return sameDevice && slices.Equal(a.Addresses, b.Addresses) &&
+		!slices.ContainsFunc(b.Addresses, func(p netip.Prefix) bool { return a.Standing(p.Addr()) != b.Standing(p.Addr()) })
 }
 
 func (s *State) enrol(n Node) error {

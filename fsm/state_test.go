@@ -70,8 +70,8 @@ func TestNobodyOwns(t *testing.T) {
 	}
 	// Other addresses under nobody are no new epoch: nobody was confirmed for the old ones.
 	s = must(t, s, Command{Replace: &Replace{Seen: 1, Document: doc(group("web", "10.0.0.222/24"), db)}})
-	if got := s.Assignments["web"]; got.Epoch != 3 || got.Reason != ReasonAllFail || len(s.History) != 2 {
-		t.Errorf("%+v after a change of addresses, history %+v", got, s.History)
+	if got := s.Assignments["web"]; got.Epoch != 3 || got.Reason != ReasonAllFail || len(s.Events) != 4 {
+		t.Errorf("%+v after a change of addresses, history %+v", got, s.Events)
 	}
 }
 

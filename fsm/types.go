@@ -101,9 +101,9 @@ type Document struct {
 
 // Group returns the group of that name.
 func (d Document) Group(name string) (Group, bool) {
-	for _, g := range d.Groups {
-		if g.Name == name {
-			return g, true
+	for i := range d.Groups { // a Group is large
+		if d.Groups[i].Name == name {
+			return d.Groups[i], true
 		}
 	}
 	return Group{}, false
@@ -137,6 +137,16 @@ type Group struct {
 	Weight   int      // how much it counts for placement spread, 1 to 1000; zero counts as 1
 	Apart    []string `json:",omitempty"` // groups that are not to be on the same node, if there is another
 	Together []string `json:",omitempty"` // groups that are to be on the same node; they move as one
+
+	// Specs is how single addresses stand on a host, where that is not as usual.
+	Specs map[netip.Addr]AddressSpec `json:",omitempty"`
+	// Routes and Rules go with the addresses: put in after them in this order, and taken
+	// out before them in reverse.
+	Routes []Route `json:",omitempty"`
+	Rules  []Rule  `json:",omitempty"`
+	// KeepConnections leaves the TCP connections of the addresses alone when they go; else
+	// they are reset, so that clients connect anew at once.
+	KeepConnections bool `json:",omitempty"`
 
 	Checks          []string   `json:",omitempty"` // names of the document's checks
 	TrackInterfaces []Track    `json:",omitempty"`
@@ -223,13 +233,4 @@ func (r Reason) String() string {
 		return reasonNames[r]
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
-}
-
-// A Change is one entry of the history of owners.
-type Change struct {
-	Group    string
-	From, To InstanceID // zero: none
-	Epoch    uint64
-	Reason   Reason
-	At       time.Time // the proposing leader's wall clock; for people only
 }
