@@ -154,10 +154,11 @@ func (h *Hearing) audible(now Instant, id fsm.InstanceID, voters VoterSet) bool 
 	return n >= voters.Majority()
 }
 
-// deaf reports whether the node's own, fresh word is that it hears no majority.
+// deaf reports whether the node's own, fresh word is that it hears no majority. Who names
+// nobody, not even itself, has only begun to listen.
 func (h *Hearing) deaf(now Instant, id fsm.InstanceID, voters VoterSet) bool {
 	r, ok := h.reports[id]
-	if !ok || now.Sub(r.at) >= h.LeaseOf(id) {
+	if !ok || now.Sub(r.at) >= h.LeaseOf(id) || len(r.ago) == 0 {
 		return false
 	}
 	n := 0

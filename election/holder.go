@@ -182,17 +182,24 @@ func (h *Holder) NextStart(now Instant, own VoterLog) (Instant, bool) {
 
 // deadlineAt evaluates the answers that are unexpired now as of instant at.
 func (h *Holder) deadlineAt(now, at Instant, own VoterLog) (Instant, bool) {
-	var logs []VoterLog
-	best := map[fsm.InstanceID]Instant{}
+	var (
+		roomForLogs  [MaxVoters]VoterLog
+		roomForVotes [MaxVoters]ballot
+	)
+	logs, votes := roomForLogs[:0], roomForVotes[:0]
 	for id, kept := range h.answers {
+		best := ballot{of: id}
 		for _, c := range kept {
 			if c.expired(now) {
 				continue
 			}
 			logs = append(logs, c.log)
 			if c.start <= at {
-				best[id] = max(best[id], c.deadline)
+				best.until = max(best.until, c.deadline)
 			}
+		}
+		if best.until != 0 {
+			votes = append(votes, best)
 		}
 	}
 	required := Required(knownLogs(own, logs))
@@ -201,7 +208,7 @@ func (h *Holder) deadlineAt(now, at Instant, own VoterLog) (Instant, bool) {
 	}
 	deadline := Instant(1<<63 - 1)
 	for _, set := range required {
-		d, ok := majorityDeadline(set, best)
+		d, ok := majorityDeadline(set, votes)
 		if !ok {
 			return 0, false
 		}
@@ -216,12 +223,19 @@ func (h *Holder) deadlineAt(now, at Instant, own VoterLog) (Instant, bool) {
 //quorate:rule unexpired
 func (c confirmation) expired(now Instant) bool { return c.deadline <= now }
 
+// A ballot is until when one voter allows a group to be held.
+type ballot struct {
+	of    fsm.InstanceID
+	until Instant
+}
+
 // majorityDeadline returns the latest instant that a majority of the set allows.
-func majorityDeadline(set VoterSet, best map[fsm.InstanceID]Instant) (Instant, bool) {
-	var given []Instant
-	for _, id := range set.Voters {
-		if d, ok := best[id]; ok {
-			given = append(given, d)
+func majorityDeadline(set VoterSet, votes []ballot) (Instant, bool) {
+	var room [MaxVoters]Instant
+	given := room[:0]
+	for _, v := range votes {
+		if set.Has(v.of) {
+			given = append(given, v.until)
 		}
 	}
 	need := set.Majority()

@@ -3,6 +3,7 @@ package election
 import (
 	"bytes"
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -25,7 +26,9 @@ type Voter struct {
 	atStart LogAtStart    // rule (a)
 	caught  bool          // rule (a) is met
 	highest uint64        // the highest index applied in this life
-	notes   map[noteKey]note
+	notes   map[netip.Addr][]noted
+	pruneAt Instant            // when to look for notes that have run out
+	groups  groupIndex         // of the document
 	asked   map[groupKey]Stamp // the newest stamp confirmed
 	left    map[groupKey]Stamp // the newest release
 	boots   map[fsm.InstanceID]*incarnations
@@ -43,11 +46,15 @@ type groupKey struct {
 	node  fsm.InstanceID
 }
 
-// A note says that an instance may answer for an address until an instant. Notes
+// A noted says that an instance may answer for an address until an instant. Notes
 // are per address, because an address can move to another group, and per instance
 // and boot, because a name can come back on another machine (lease.md, V7, V8).
+type noted struct {
+	noteKey
+	note
+}
+
 type noteKey struct {
-	addr  netip.Addr
 	group string
 	node  fsm.InstanceID
 	boot  BootID
@@ -66,7 +73,7 @@ func NewVoter(self fsm.InstanceID, now Instant, longest time.Duration, at LogAtS
 		longest: longest,
 		readyAt: now.Add(RestartWait(longest)),
 		atStart: at,
-		notes:   map[noteKey]note{},
+		notes:   map[netip.Addr][]noted{},
 		asked:   map[groupKey]Stamp{},
 		left:    map[groupKey]Stamp{},
 		boots:   map[fsm.InstanceID]*incarnations{},
@@ -245,10 +252,9 @@ func holdOf(r Renewal) time.Duration { return r.Lease + r.Grace }
 //
 //quorate:rule blocked
 func (v *Voter) blocked(now Instant, st *fsm.State, group string, asks Renewal) time.Duration {
-	g, _ := st.Document.Group(group)
 	var longest time.Duration
-	for k, n := range v.notes {
-		if k.ofAnother(asks) && k.touches(g) {
+	for n := range v.touching(v.groups.find(st, group)) {
+		if n.ofAnother(asks) {
 			longest = max(longest, n.until.Sub(now))
 		}
 	}
@@ -263,12 +269,20 @@ func (k noteKey) ofAnother(asks Renewal) bool {
 	return k.node != asks.From || k.boot != asks.Stamp.Boot
 }
 
-// touches: what counts is the address, whatever group it was in when it was
-// confirmed (V7).
+// touching are the notes on the addresses of a group: what counts is the address,
+// whatever group it was in when it was confirmed (V7).
 //
 //quorate:rule note-per-address
-func (k noteKey) touches(g fsm.Group) bool {
-	return slices.ContainsFunc(g.Addresses, func(p netip.Prefix) bool { return p.Addr() == k.addr })
+func (v *Voter) touching(g fsm.Group) iter.Seq[noted] {
+	return func(yield func(noted) bool) {
+		for _, p := range g.Addresses {
+			for _, n := range v.notes[p.Addr()] {
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // take notes that the sender may answer for the group's addresses.
@@ -276,13 +290,23 @@ func (k noteKey) touches(g fsm.Group) bool {
 //quorate:rule note
 func (v *Voter) take(now Instant, st *fsm.State, r Renewal, g GroupState) {
 	until := now.Add(WithDrift(holdOf(r)))
-	group, _ := st.Document.Group(g.Group)
-	for _, addr := range group.Addrs() {
-		k := noteKey{addr, g.Group, r.From, r.Stamp.Boot}
-		v.notes[k] = v.notes[k].lengthened(note{until: until, stamp: r.Stamp.At})
+	k := noteKey{g.Group, r.From, r.Stamp.Boot}
+	for _, p := range v.groups.find(st, g.Group).Addresses {
+		v.note(p.Addr(), noted{k, note{until: until, stamp: r.Stamp.At}})
 	}
 	v.asked[groupKey{g.Group, r.From}] = r.Stamp
 	delete(v.behind, groupKey{g.Group, r.From})
+}
+
+func (v *Voter) note(addr netip.Addr, by noted) {
+	on := v.notes[addr]
+	for i, n := range on {
+		if n.noteKey == by.noteKey {
+			on[i].note = n.lengthened(by.note)
+			return
+		}
+	}
+	v.notes[addr] = append(on, by)
 }
 
 // lengthened: a shorter lease, or an older question, does not shorten what was
@@ -306,11 +330,7 @@ func (v *Voter) Release(now Instant, r Release) {
 			continue
 		}
 		v.left[k] = s
-		for nk, n := range v.notes {
-			if nk.group == g.Group && nk.node == r.From && n.endedBy(nk.boot, s) {
-				delete(v.notes, nk)
-			}
-		}
+		v.forget(func(n noted) bool { return n.group == g.Group && n.node == r.From && n.endedBy(n.boot, s) })
 	}
 }
 
@@ -361,13 +381,53 @@ type Reply struct {
 	Answer Answer
 }
 
+// pruneEvery is between two looks for notes that have run out. They block nobody
+// meanwhile.
+const pruneEvery = time.Second
+
 // prune forgets the notes that have run out.
 func (v *Voter) prune(now Instant) {
-	for k, n := range v.notes {
-		if !n.until.After(now) {
-			delete(v.notes, k)
+	if now.Before(v.pruneAt) {
+		return
+	}
+	v.pruneAt = now.Add(pruneEvery)
+	v.forget(func(n noted) bool { return !n.until.After(now) })
+}
+
+func (v *Voter) forget(which func(noted) bool) {
+	for addr, on := range v.notes {
+		if on = slices.DeleteFunc(on, which); len(on) == 0 {
+			delete(v.notes, addr)
+		} else {
+			v.notes[addr] = on
 		}
 	}
+}
+
+// A groupIndex finds the groups of a document by name: a renewal can be of hundreds.
+type groupIndex struct {
+	of   *fsm.Group // the first group of the document that it was made for
+	many int
+	at   map[string]int
+}
+
+// find returns the group of the applied document; the zero Group if there is none.
+func (x *groupIndex) find(st *fsm.State, name string) fsm.Group {
+	groups := st.Document.Groups
+	if len(groups) == 0 {
+		return fsm.Group{}
+	}
+	if x.of != &groups[0] || x.many != len(groups) { // a document is replaced as a whole
+		*x = groupIndex{of: &groups[0], many: len(groups), at: make(map[string]int, len(groups))}
+		for i := range groups {
+			x.at[groups[i].Name] = i
+		}
+	}
+	i, ok := x.at[name]
+	if !ok {
+		return fsm.Group{}
+	}
+	return groups[i]
 }
 
 // cloneAlarm is for how long an instance that was heard from two boots in turn is

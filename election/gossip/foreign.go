@@ -19,9 +19,10 @@ const (
 	ForeignCluster               // another cluster's name
 	ForeignKey                   // our cluster's name, another key
 	ForeignFormat                // not gossip at all, or of a version that we do not know
+	ForeignKind                  // of a node, but of a kind that only later versions know
 )
 
-var foreignNames = [...]string{"", "other-cluster", "other-key", "format"}
+var foreignNames = [...]string{"", "other-cluster", "other-key", "format", "kind"}
 
 // String is the reason as logs and metrics have it.
 func (r ForeignReason) String() string {
@@ -34,7 +35,8 @@ func (r ForeignReason) String() string {
 var foreignDetails = [...]string{"",
 	"a node with another cluster name sends to this port: see `cluster:` and `peers:` on both",
 	"a node of this cluster's name has another key_file",
-	"what was received is not of a node, or of another version"}
+	"what was received is not of a node, or of another version",
+	"a node of a later version says something that this one does not know; it is ignored"}
 
 // foreignEvery is how often each reason is logged.
 const foreignEvery = time.Minute

@@ -61,8 +61,8 @@ type Sink interface {
 	MembersChanged(changes []Change)
 }
 
-// Config is what Open needs. All fields are required, except that Peers and Packets
-// may be nil.
+// Config is what Open needs. All fields are required, except that Peers,
+// Neighbours, Survey and Packets may be nil.
 type Config struct {
 	// Address is where to listen by UDP, and what other nodes are told. Its TCP port
 	// of the same number is behind Streams.
@@ -78,6 +78,11 @@ type Config struct {
 	// attempt to find those that are missing. Its own address may be among them.
 	Peers func() []netip.AddrPort
 	Sink  Sink
+	// Neighbours takes lists of neighbours, as Sink.Datagram takes leases; nil: they are
+	// ignored.
+	Neighbours func(from netip.AddrPort, payload []byte)
+	// Survey takes tests in the same way; nil: they are ignored.
+	Survey func(from netip.AddrPort, payload []byte)
 	// Packets carries the packets, and is closed by Run or Close; nil: UDP on Address.
 	Packets PacketConn
 	Log     *slog.Logger
@@ -93,7 +98,7 @@ type Gossip struct {
 	list     atomic.Pointer[memberlist.Memberlist] // nil outside of Run
 	metaMu   sync.Mutex                            // one update at a time: memberlist does not guard them from each other
 	meta     atomic.Pointer[[]byte]                // encoded
-	envelope []byte                                // before each payload
+	envelope []byte                                // before each lease
 	sinkMu   sync.RWMutex                          // held for reading while the sink runs
 	ended    bool
 }
@@ -129,7 +134,7 @@ func Open(cfg Config) (*Gossip, error) {
 		udp:      cfg.Packets,
 		foreign:  newForeign(cfg.Log),
 		table:    newTable(Member{Meta: cfg.Meta, Address: cfg.Address}),
-		envelope: appendEnvelope(nil, cfg.Address),
+		envelope: appendEnvelope(nil, lease, cfg.Address),
 	}
 	g.meta.Store(&meta)
 	return g, nil
@@ -142,6 +147,30 @@ func (g *Gossip) Close() error { return errors.Join(g.udp.Close(), g.cfg.Streams
 // one UDP packet without any promise, also to a node that is thought dead. It
 // keeps nothing of payload.
 func (g *Gossip) Send(to netip.AddrPort, payload []byte) error {
+	return g.send(g.envelope, to, payload)
+}
+
+// SendNeighbours is Send for a list of neighbours.
+func (g *Gossip) SendNeighbours(to netip.AddrPort, payload []byte) error {
+	return g.send(appendEnvelope(nil, neighbours, g.cfg.Address), to, payload)
+}
+
+// SendSurvey is Send for a test.
+func (g *Gossip) SendSurvey(to netip.AddrPort, payload []byte) error {
+	return g.send(appendEnvelope(nil, survey, g.cfg.Address), to, payload)
+}
+
+// PacketLength is how long the IP packet is, in bytes, that carries a payload between two
+// nodes of a cluster, one of which listens on the address.
+func PacketLength(cluster string, address netip.Addr, payload int) int {
+	header, envelope := 40, 2+16+2
+	if address.Unmap().Is4() {
+		header, envelope = 20, 2+4+2
+	}
+	return maxOverhead - 40 - maxEnvelope - MaxClusterName + header + envelope + len(cluster) + payload
+}
+
+func (g *Gossip) send(envelope []byte, to netip.AddrPort, payload []byte) error {
 	if len(payload) > MaxPayload {
 		return fmt.Errorf("send %d bytes to %s: at most %d fit a datagram", len(payload), to, MaxPayload)
 	}
@@ -150,8 +179,8 @@ func (g *Gossip) Send(to netip.AddrPort, payload []byte) error {
 		return fmt.Errorf("send to %s: %w", to, ErrNotRunning)
 	}
 	to = unmap(to)
-	msg := make([]byte, 0, len(g.envelope)+len(payload))
-	msg = append(append(msg, g.envelope...), payload...)
+	msg := make([]byte, 0, len(envelope)+len(payload))
+	msg = append(append(msg, envelope...), payload...)
 	// A node made up on the spot: sending does not depend on what memberlist thinks
 	// of the real one. PMax below 5 leaves out a checksum; the encryption has its own.
 	node := memberlist.Node{Addr: to.Addr().AsSlice(), Port: to.Port(), PMax: 4}
@@ -303,15 +332,25 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 }
 
 func (d *delegate) NotifyMsg(msg []byte) {
-	from, payload, ok := openEnvelope(msg)
+	k, from, payload, ok := openEnvelope(msg)
 	if !ok {
 		d.foreign.note(ForeignFormat, netip.AddrPort{})
 		return
 	}
 	d.sinkMu.RLock()
 	defer d.sinkMu.RUnlock()
-	if !d.ended {
+	switch {
+	case d.ended:
+	case k == lease:
 		d.cfg.Sink.Datagram(from, payload)
+	case k == survey:
+		if d.cfg.Survey != nil {
+			d.cfg.Survey(from, payload)
+		}
+	case k != neighbours:
+		d.foreign.note(ForeignKind, from)
+	case d.cfg.Neighbours != nil:
+		d.cfg.Neighbours(from, payload)
 	}
 }
 

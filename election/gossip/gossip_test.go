@@ -381,15 +381,38 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func FuzzEnvelope(f *testing.F) {
-	f.Add(appendEnvelope(nil, netip.MustParseAddrPort("10.0.0.1:7950")))
-	f.Add(append(appendEnvelope(nil, netip.MustParseAddrPort("[2001:db8::1]:1")), "payload"...))
-	f.Add([]byte{1, 4, 0})
+	f.Add(appendEnvelope(nil, lease, netip.MustParseAddrPort("10.0.0.1:7950")))
+	f.Add(append(appendEnvelope(nil, neighbours, netip.MustParseAddrPort("[2001:db8::1]:1")), "payload"...))
+	f.Add([]byte{1, 4, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		from, payload, ok := openEnvelope(b)
-		if ok && !bytes.Equal(append(appendEnvelope(nil, from), payload...), b) {
-			t.Fatalf("%x reads as %s and %x", b, from, payload)
+		k, from, payload, ok := openEnvelope(b)
+		if ok && !bytes.Equal(append(appendEnvelope(nil, k, from), payload...), b) {
+			t.Fatalf("%x reads as %v from %v with %x", b, k, from, payload)
 		}
 	})
+}
+
+// TestKinds: what is about neighbours goes where it belongs, and what only a later version
+// knows is counted.
+func TestKinds(t *testing.T) {
+	heard := make(chan string, 10)
+	cfg, n := prepare(t, "127.0.0.1", 1)
+	cfg.Neighbours = func(from netip.AddrPort, payload []byte) { heard <- from.String() + " " + string(payload) }
+	run(t, cfg, n)
+	if err := n.SendNeighbours(n.addr, []byte("a list")); err != nil {
+		t.Fatal(err)
+	}
+	n.until(t, "the list", func() bool { return len(heard) > 0 })
+	if got, want := <-heard, n.addr.String()+" a list"; got != want {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+	if err := n.send(appendEnvelope(nil, 77, n.addr), n.addr, []byte("of tomorrow")); err != nil {
+		t.Fatal(err)
+	}
+	n.until(t, "an unknown kind", func() bool { return n.Foreign()[ForeignKind] == 1 })
+	if n.received(1)() || len(heard) != 0 {
+		t.Errorf("a lease came out of it: %v", n.got)
+	}
 }
 
 func BenchmarkRoundTrip(b *testing.B) {

@@ -25,6 +25,8 @@ const (
 	proposeTimeout  = 10 * time.Second // a commit on a busy disk took up to 0.3 s
 	joinTimeout     = 10 * time.Second
 	validateTimeout = 3 * time.Second
+	doctorTimeout   = 14 * time.Second // below the server's time for writing an answer
+	tryTimeout      = doctorTimeout
 )
 
 // A Peer is whom to call.
@@ -102,6 +104,22 @@ func (c *Client) Join(ctx context.Context, to Peer, node fsm.Node) error {
 func (c *Client) Validate(ctx context.Context, to Peer, d fsm.Document) (Validation, error) {
 	var reply Validation
 	err := c.call(ctx, to, pathValidate, validateTimeout, d, &reply)
+	return reply, err
+}
+
+// Doctor asks a node to take part in a survey, and returns its answer when that is over;
+// ctx bounds it. A node of a version without a doctor answers with a *RemoteError.
+func (c *Client) Doctor(ctx context.Context, to Peer, question json.RawMessage) (json.RawMessage, error) {
+	var reply json.RawMessage
+	err := c.call(ctx, to, pathDoctor, doctorTimeout, question, &reply)
+	return reply, err
+}
+
+// Try asks a node for its part in a fault on purpose, and returns its answer; ctx bounds
+// it. A node of a version without that answers with a *RemoteError.
+func (c *Client) Try(ctx context.Context, to Peer, question json.RawMessage) (json.RawMessage, error) {
+	var reply json.RawMessage
+	err := c.call(ctx, to, pathTry, tryTimeout, question, &reply)
 	return reply, err
 }
 

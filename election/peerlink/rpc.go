@@ -2,6 +2,7 @@ package peerlink
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -38,6 +39,12 @@ type Handlers interface {
 	// Validate asks whether this node could do its part of a document that somebody
 	// wants to apply, on its own devices and with its own files.
 	Validate(ctx context.Context, from fsm.InstanceID, d fsm.Document) (Validation, error)
+	// Doctor asks this node to take part in a survey, and for what it found. What
+	// question and answer mean is not this package's affair.
+	Doctor(ctx context.Context, from fsm.InstanceID, question json.RawMessage) (json.RawMessage, error)
+	// Try asks this node for its part in a fault on purpose. As with Doctor, what question
+	// and answer mean is not this package's affair.
+	Try(ctx context.Context, from fsm.InstanceID, question json.RawMessage) (json.RawMessage, error)
 }
 
 // A Validation is what one node has against a document. Each is one line for people.
@@ -58,6 +65,8 @@ const (
 	pathCampaign = "/peer/1/campaign"
 	pathJoin     = "/peer/1/join"
 	pathValidate = "/peer/1/validate"
+	pathDoctor   = "/peer/1/doctor"
+	pathTry      = "/peer/1/try"
 )
 
 // Headers of every request: the caller's identity, and the instance it means to call.

@@ -3,6 +3,7 @@ package peerlink
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -75,6 +76,16 @@ func (f *fakeNode) Validate(_ context.Context, from fsm.InstanceID, d fsm.Docume
 	return f.verdict, f.err
 }
 
+func (f *fakeNode) Doctor(_ context.Context, from fsm.InstanceID, question json.RawMessage) (json.RawMessage, error) {
+	f.from, f.command = from, question
+	return question, f.err
+}
+
+func (f *fakeNode) Try(_ context.Context, from fsm.InstanceID, question json.RawMessage) (json.RawMessage, error) {
+	f.from, f.command = from, question
+	return question, f.err
+}
+
 func pair(t *testing.T, h Handlers) (caller, callee *node) {
 	t.Helper()
 	key := parse(t, GenerateKey())
@@ -116,6 +127,12 @@ func TestCallsCarryEverything(t *testing.T) {
 	f.verdict = Validation{Errors: []string{"vips.web.interface: no such device"}, Warnings: []string{"b"}}
 	if v, err := c.Validate(t.Context(), b.peer(), p.Document); err != nil || !reflect.DeepEqual(v, f.verdict) || !reflect.DeepEqual(f.document, p.Document) {
 		t.Errorf("validate: %+v, %v; callee saw %+v", v, err, f.document)
+	}
+	if got, err := c.Doctor(t.Context(), b.peer(), json.RawMessage(`{"nonce":7}`)); err != nil || string(bytes.TrimSpace(got)) != `{"nonce":7}` || string(f.command) != `{"nonce":7}` {
+		t.Errorf("doctor: %s, %v; callee saw %s", got, err, f.command)
+	}
+	if got, err := c.Try(t.Context(), b.peer(), json.RawMessage(`{"nonce":8}`)); err != nil || string(bytes.TrimSpace(got)) != `{"nonce":8}` || string(f.command) != `{"nonce":8}` {
+		t.Errorf("try: %s, %v; callee saw %s", got, err, f.command)
 	}
 	if want := (fsm.InstanceID{15: 1}); f.from != want {
 		t.Errorf("caller = %s", f.from)

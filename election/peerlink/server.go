@@ -105,6 +105,8 @@ func (l *Link) rpcHandler(h Handlers) http.Handler {
 	handle(mux, pathValidate, func(ctx context.Context, from fsm.InstanceID, in fsm.Document) (Validation, error) {
 		return h.Validate(ctx, from, in)
 	})
+	handle(mux, pathDoctor, h.Doctor)
+	handle(mux, pathTry, h.Try)
 	handle(mux, pathPropose, func(ctx context.Context, from fsm.InstanceID, in json.RawMessage) (Proposed, error) {
 		var strict fsm.Command // a field that this version ignored would be lost to the log of all
 		if err := decodeStrict(in, &strict); err != nil {

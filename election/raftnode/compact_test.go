@@ -29,8 +29,8 @@ func TestCompaction(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		st := h.State()
-		if got := size(t, st); got > small+small/4 || len(st.History) != fsm.HistoryLength {
-			t.Errorf("the state has %d bytes and %d changes; %d bytes after the first %d", got, len(st.History), small, 2*fsm.HistoryLength)
+		if got := size(t, st); got > small+small/4 || len(st.Events) != fsm.HistoryLength {
+			t.Errorf("the state has %d bytes and %d changes; %d bytes after the first %d", got, len(st.Events), small, 2*fsm.HistoryLength)
 		}
 		first, err := h.log.FirstIndex()
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -164,7 +165,7 @@ func (f *Former) askAll(ctx context.Context) []election.Peer {
 		asking.Go(func() {
 			h, err := f.cfg.Ask.Hello(ctx, others[i].Address)
 			if err != nil {
-				others[i].Problem = err.Error()
+				others[i].Problem = cause(err)
 				return
 			}
 			others[i].Hello = &h
@@ -172,6 +173,16 @@ func (f *Former) askAll(ctx context.Context) []election.Peer {
 	}
 	asking.Wait()
 	return others
+}
+
+// cause is why a peer could not be reached, without the peer's address, which stands
+// beside it wherever it is shown.
+func cause(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err.Error()
+	}
+	return err.Error()
 }
 
 func (f *Former) join(ctx context.Context, to netip.AddrPort) error {

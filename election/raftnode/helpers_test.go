@@ -67,6 +67,7 @@ type lan struct {
 	mu     sync.Mutex
 	trans  map[raft.ServerAddress]*raft.InmemTransport
 	adjust func(*host, *Node) // before each run
+	resume bool               // see Config
 	// unreachable gets no connections when it starts.
 	unreachable raft.ServerAddress
 }
@@ -93,7 +94,7 @@ func (l *lan) start(i int) *host {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	h.Node = newNode(Config{Self: h.self, Sink: h.sink, Log: quiet(), CommitTimeout: defaultCommitTimeout}, s)
+	h.Node = newNode(Config{Self: h.self, Sink: h.sink, Log: quiet(), CommitTimeout: defaultCommitTimeout, Resume: l.resume}, s)
 	h.Node.newTransport = func() voteTransport { return l.connect(h.self.Address.String()) }
 	if l.adjust != nil {
 		l.adjust(h, h.Node)

@@ -25,15 +25,16 @@ import (
 
 // Settings of the library. Nothing that is safe rests on them.
 const (
-	// Heartbeat and election timeouts are the fallback: a healthy voter campaigns
+	// HeartbeatTimeout and ElectionTimeout are the fallback: a healthy voter campaigns
 	// long before (Node.Campaign). They are generous so that three slow fsyncs fit
-	// into an election.
-	heartbeatTimeout = 500 * time.Millisecond
-	electionTimeout  = 500 * time.Millisecond
-	leaderLease      = 500 * time.Millisecond // nothing of ours rests on it
+	// into an election. The library waits for one to two of them.
+	HeartbeatTimeout = 500 * time.Millisecond
+	ElectionTimeout  = 500 * time.Millisecond
+
+	leaderLease = 500 * time.Millisecond // nothing of ours rests on it
 	// The commit timeout is how often a leader tells its commit index when nothing
 	// else is sent. Commits are told by tellCommitted; this is for what it loses.
-	defaultCommitTimeout = 50 * time.Millisecond
+	defaultCommitTimeout = 200 * time.Millisecond
 	rpcTimeout           = 500 * time.Millisecond
 	// One connection each for heartbeats, entries and votes.
 	maxPool           = 3
@@ -81,8 +82,11 @@ type Config struct {
 	Stream Stream // closed by Run
 	Sink   Sink
 	Log    *slog.Logger
+	// Resume has the node stand for election at once if it led when its process ended. For
+	// one that the others cannot miss yet: two that stand at once keep each other out.
+	Resume bool
 	// CommitTimeout is how often an idle leader tells its commit index, at least 1 ms;
-	// zero: 50 ms. Followers are told of each commit besides.
+	// zero: 200 ms. Followers are told of each commit besides.
 	CommitTimeout time.Duration
 	// DiskStall is how long a write may take before the disk counts as stalled;
 	// zero: 1 s.
@@ -108,6 +112,10 @@ type Node struct {
 	opening sync.WaitGroup // those first commands, on their way
 	leader  atomic.Pointer[LeaderInfo]
 	heard   atomic.Pointer[LeaderInfo] // of the newest term that a heartbeat brought; nil: none
+
+	commits latency  // of Propose
+	away    sync.Map // followers that do not answer, and are to be told when they do
+	notices sync.Map // by follower: its *notice
 
 	forming sync.Mutex // pledging and bootstrapping exclude each other
 
@@ -183,8 +191,8 @@ func (a nodeAddr) String() string { return string(a) }
 func (n *Node) settings(notify chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = n.id
-	c.HeartbeatTimeout = heartbeatTimeout
-	c.ElectionTimeout = electionTimeout
+	c.HeartbeatTimeout = HeartbeatTimeout
+	c.ElectionTimeout = ElectionTimeout
 	c.LeaderLeaseTimeout = leaderLease
 	c.CommitTimeout = n.cfg.CommitTimeout
 	c.ShutdownOnRemove = false
@@ -208,6 +216,7 @@ func (n *Node) Run(ctx context.Context) error {
 	kick := make(chan struct{}, 1)
 	requests := newOrderly(n.newTransport(), n)
 	n.trans = patient{requests, n}
+	led := n.cfg.Resume && n.stores.ledLast(raft.ServerAddress(n.cfg.Self.Address.String()))
 	r, err := raft.NewRaft(n.settings(notify), n.machine, n.stores.log, &onward{StableStore: n.stores.stable}, n.stores.snaps, n.trans)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start Raft: %w", err), n.trans.Close(), n.stores.close())
@@ -222,6 +231,9 @@ func (n *Node) Run(ctx context.Context) error {
 	tasks.Go(func() { forward(running, observed, kick) })
 	tasks.Go(func() { n.watchLeader(running, r, kick) })
 	tasks.Go(func() { n.watchDisk(running) })
+	if led {
+		tasks.Go(func() { n.resume(running) })
+	}
 	select {
 	case <-ctx.Done():
 	case err = <-n.fatal:
@@ -354,6 +366,8 @@ type Stats struct {
 	CommitIndex uint64
 	Applied     uint64        // entries of any kind
 	LastContact time.Duration // since the leader was heard; 0: leads or never heard one
+	Writes      Latency       // to the disk, until they are durable
+	Commits     Latency       // of what was proposed here as the leader
 	Members     []Member
 }
 
@@ -370,7 +384,8 @@ func (n *Node) Stats() Stats {
 	if r == nil {
 		return Stats{State: "stopped"}
 	}
-	s := Stats{Term: r.CurrentTerm(), LastIndex: r.LastIndex(), CommitIndex: r.CommitIndex(), Applied: r.AppliedIndex()}
+	s := Stats{Term: r.CurrentTerm(), LastIndex: r.LastIndex(), CommitIndex: r.CommitIndex(), Applied: r.AppliedIndex(),
+		Writes: n.stores.disk.took.get(), Commits: n.commits.get()}
 	switch r.State() {
 	case raft.Leader:
 		s.State = "leader"

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,7 +62,7 @@ func TestCommandsReachEveryNode(t *testing.T) {
 }
 
 // A follower learns of a commit at once, not with the leader's next message, which
-// an idle leader sends each 50 to 100 ms.
+// an idle leader sends each 200 to 400 ms.
 func TestFollowersLearnOfACommitAtOnce(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, l *lan) {
 		l.form()
@@ -75,7 +73,7 @@ func TestFollowersLearnOfACommitAtOnce(t *testing.T) {
 			l.propose(h, assign(h, l.hosts[i%3].self.ID))
 			index := h.AppliedIndex()
 			l.everywhere("applied", func(h *host) bool { return h.AppliedIndex() >= index })
-			if took := time.Since(began); took > noticeTries*noticePause {
+			if took := time.Since(began); took > 5*noticePause {
 				t.Fatalf("applied everywhere after %v", took)
 			}
 		}
@@ -121,7 +119,7 @@ func TestCampaignMovesLeadershipAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		await1(t, "n3 leads", func() bool { return to.Leader().Self })
-		if took := time.Since(before); took > heartbeatTimeout/2 {
+		if took := time.Since(before); took > HeartbeatTimeout/2 {
 			t.Errorf("in virtual time it took %v, so Raft's own timers did it", took)
 		}
 		term := to.Leader().Term
@@ -204,6 +202,61 @@ func TestRestartReportsWhatTheLogHeld(t *testing.T) {
 			t.Errorf("after a restart: state %v, voter log %+v", h.HasState(), h.VoterLog())
 		}
 		await1(t, "applied again", func() bool { return h.AppliedIndex() >= want.LastCommand })
+	})
+}
+
+// A leader whose process is killed and back at once leads again before the others' timeouts
+// are over; after a handover it does not ask for its place.
+func TestLeaderThatIsBackAtOnceLeads(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, l *lan) {
+		l.form()
+		l.resume = true
+		h := l.hosts[0]
+		back := func() (term uint64) {
+			term = h.State().Term
+			if err := h.stop(); err != nil {
+				t.Fatal(err)
+			}
+			l.start(0)
+			time.Sleep(HeartbeatTimeout / 5)
+			return term
+		}
+		before := back()
+		if now := h.Leader(); !now.Self || now.Term != before+1 || h.AppliedIndex() < h.AtStart().LastCommand {
+			t.Fatalf("%v after its start: %+v, applied %d of %d", HeartbeatTimeout/5, now, h.AppliedIndex(), h.AtStart().LastCommand)
+		}
+		if err := l.hosts[1].Campaign(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.everywhere("n2 leads", func(h *host) bool { return h.Leader().ID == l.hosts[1].self.ID })
+		term := l.hosts[1].Leader().Term
+		back()
+		if now := l.hosts[1].Leader(); !now.Self || now.Term != term {
+			t.Errorf("after a follower's restart: %+v, want n2 by term %d", now, term)
+		}
+	})
+}
+
+// An idle leader says seldom what is committed. A follower whose process was away for a
+// moment is told when it is back.
+func TestFollowerThatRestartsIsToldAtOnce(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, l *lan) {
+		l.form()
+		h := l.hosts[2]
+		for range 30 {
+			time.Sleep(time.Second)
+			if err := h.stop(); err != nil {
+				t.Fatal(err)
+			}
+			l.cut(2) // a dead process refuses
+			time.Sleep(HeartbeatTimeout / 4)
+			began := time.Now()
+			l.start(2)
+			await1(t, "applied again", func() bool { return h.AppliedIndex() >= h.AtStart().LastCommand })
+			if took := time.Since(began); took > 2*retryInterval {
+				t.Errorf("applied again %v after its start", took)
+			}
+		}
 	})
 }
 
@@ -324,155 +377,5 @@ func TestEntryOfANewerVersionStopsTheNode(t *testing.T) {
 			t.Error("a snapshot that lacks the entry can be taken")
 		}
 		l.hosts = nil
-	})
-}
-
-// faulty is a log store on a disk that can hang or fail.
-type faulty struct {
-	*raft.InmemStore
-	mu   sync.Mutex
-	hang chan struct{} // writes wait until it is closed; nil: they do not
-	err  error
-}
-
-func (f *faulty) set(hang chan struct{}, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.hang, f.err = hang, err
-}
-
-func (f *faulty) write(do func() error) error {
-	f.mu.Lock()
-	hang, err := f.hang, f.err
-	f.mu.Unlock()
-	if hang != nil {
-		<-hang
-	}
-	if err != nil {
-		return err
-	}
-	return do()
-}
-
-func (f *faulty) StoreLogs(e []*raft.Log) error {
-	return f.write(func() error { return f.InmemStore.StoreLogs(e) })
-}
-
-func (f *faulty) SetUint64(k []byte, v uint64) error {
-	return f.write(func() error { return f.InmemStore.SetUint64(k, v) })
-}
-
-func onFaultyDisk(l *lan, i int) *faulty {
-	f := &faulty{InmemStore: raft.NewInmemStore()}
-	l.hosts[i].log, l.hosts[i].term = f, f
-	return f
-}
-
-func TestHungDiskOfTheLeaderIsReported(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, l *lan) {
-		f := onFaultyDisk(l, 0)
-		l.form()
-		h := l.hosts[0]
-		hang := make(chan struct{})
-		f.set(hang, nil)
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		if err := h.Propose(ctx, assign(h, h.self.ID)); !errors.Is(err, ErrUnknownOutcome) {
-			t.Fatalf("propose on a hung disk: %v, want ErrUnknownOutcome", err)
-		}
-		_, disk, _ := h.sink.all()
-		if len(disk) != 1 || disk[0].StalledSince.Before(began) || disk[0].StalledSince.Sub(began) > time.Second {
-			t.Fatalf("disk reported as %+v, want stalled since %v, once", disk, began)
-		}
-		if !h.Leader().Self {
-			t.Fatal("the test is pointless: Raft itself noticed")
-		}
-		if err := l.hosts[1].Campaign(t.Context()); err != nil { // what the agents do about it
-			t.Fatal(err)
-		}
-		await1(t, "n2 leads", func() bool { return l.hosts[1].Leader().Self })
-		f.set(nil, nil)
-		close(hang)
-		await1(t, "n1 follows and its disk is well", func() bool {
-			_, disk, _ := h.sink.all()
-			return disk[len(disk)-1].Well() && h.Leader().ID == l.hosts[1].self.ID
-		})
-	})
-}
-
-func TestFullDiskIsReportedAndNothingPanics(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, l *lan) {
-		f := onFaultyDisk(l, 0)
-		l.form()
-		h := l.hosts[0]
-		f.set(nil, syscall.ENOSPC)
-		if err := h.Propose(t.Context(), assign(h, h.self.ID)); !errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("propose on a full disk: %v", err)
-		}
-		await1(t, "another leads", func() bool { return l.hosts[1].Leader().Self || l.hosts[2].Leader().Self })
-		_, disk, _ := h.sink.all()
-		if len(disk) != 1 || !errors.Is(disk[0].Err, syscall.ENOSPC) {
-			t.Fatalf("disk reported as %+v, want full, once", disk)
-		}
-		// The others led in a new term, which n1 cannot write down; then it can.
-		f.set(nil, nil)
-		await1(t, "n1 follows", func() bool { i := h.Leader(); return !i.ID.IsZero() && !i.Self && h.Stats().Term == i.Term })
-		_, disk, _ = h.sink.all()
-		if !disk[len(disk)-1].Well() {
-			t.Errorf("the disk is still reported as %+v", disk)
-		}
-		// And stopping does not hang on a term that cannot be written.
-		f.set(nil, syscall.ENOSPC)
-		if err := l.leader().Campaign(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		for _, other := range l.hosts[1:] {
-			if !other.Leader().Self {
-				if err := other.Campaign(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				break
-			}
-		}
-		await1(t, "n1 tries to write the new term", func() bool {
-			_, disk, _ := h.sink.all()
-			return errors.Is(disk[len(disk)-1].Err, syscall.ENOSPC)
-		})
-		before := time.Now()
-		if err := h.stop(); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(before); took >= shutdownWait {
-			t.Errorf("stopping took %v", took)
-		}
-	})
-}
-
-func TestStoppingDoesNotWaitForAHungDisk(t *testing.T) {
-	bubble(t, 1, func(t *testing.T, l *lan) {
-		f := onFaultyDisk(l, 0)
-		l.form()
-		h := l.hosts[0]
-		hang := make(chan struct{})
-		defer close(hang)
-		f.set(hang, nil)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := h.Propose(ctx, assign(h, h.self.ID)); !errors.Is(err, ErrUnknownOutcome) {
-			t.Fatalf("propose on a hung disk: %v", err)
-		}
-		closed := false
-		h.stores.close = func() error { closed = true; return nil }
-		before := time.Now()
-		if err := h.stop(); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(before); took != shutdownWait {
-			t.Errorf("stopping took %v of virtual time, want %v", took, shutdownWait)
-		}
-		if closed {
-			t.Error("the files were closed under a write")
-		}
 	})
 }

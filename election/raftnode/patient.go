@@ -35,6 +35,9 @@ func (p patient) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	args.LeaderCommitIndex = shownCommit(args)
 	for {
 		err := p.voteTransport.AppendEntries(id, to, args, resp)
+		if err != nil && beat {
+			p.n.tellOnReturn(id, to, args.Term)
+		}
 		if err == nil || beat || !p.leads(args.Term) || !p.knows(id, to) {
 			return err
 		}

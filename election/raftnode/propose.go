@@ -84,12 +84,13 @@ func (n *Node) Propose(ctx context.Context, c fsm.Command) error {
 	if err != nil {
 		return fmt.Errorf("encode command: %w", err)
 	}
-	term := n.led.Load()
+	term, began := n.led.Load(), time.Now()
 	return await(ctx, func() error {
 		future := r.Apply(data, enqueueWait)
 		if err := future.Error(); err != nil {
 			return outcome(err)
 		}
+		n.commits.add(time.Since(began))
 		n.tellCommitted(future.Index(), term)
 		if err, refused := future.Response().(error); refused {
 			return err

@@ -310,6 +310,7 @@ type diskWatch struct {
 	next  int
 	began map[int]time.Time // writes in progress
 	now   DiskHealth
+	took  latency // of those that are done
 }
 
 func newDiskWatch(limit time.Duration, report func(DiskHealth)) *diskWatch {
@@ -326,6 +327,7 @@ func (w *diskWatch) do(write func() error) error {
 	err := write()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.took.add(time.Since(w.began[id]))
 	delete(w.began, id)
 	w.set(err)
 	return err
