@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,27 +32,46 @@ import (
 
 // A Fence shuts an address by itself when its deadline has passed. Only the loop
 // calls it. Where the lifetime of the address is the fence, it does nothing.
+//
+// Set and Delete write every address that they can; the error names those that could not
+// be written.
 type Fence interface {
-	Set(addr netip.Addr, until election.Instant) error
-	Delete(addr netip.Addr) error
+	Set(addrs []netip.Addr, until election.Instant) error
+	Delete(addrs []netip.Addr) error
 }
 
 // A Host has addresses and devices.
 type Host interface {
-	// AddAddress adds the address or renews its lifetime.
-	AddAddress(link string, p netip.Prefix, valid time.Duration) error
-	// RemoveAddress returns nil when the address was seen gone.
-	RemoveAddress(link string, p netip.Prefix) error
+	// Put has all of it on the host: the addresses, then the routes, then the rules, each in
+	// order; what is there has its lifetime renewed. Each of the three is added as a whole or
+	// not at all. On an error what came before may be there: the core has it taken off, or
+	// tries again.
+	Put(h core.Holding, valid time.Duration) error
+	// Take takes all of it off, in reverse. Nil: every address was seen gone, and the routes
+	// and rules are not there any more.
+	Take(h core.Holding) error
+	// Converge looks once at the host, puts back what is missing of each holding, and renews
+	// the lifetimes of those that are due. valid says for how long, just before. Of the vips
+	// it reports which are on the host with this daemon's mark and are in no holding.
+	Converge(held []core.Held, vips []netip.Addr, valid func(until election.Instant) time.Duration) core.Converged
+	// ResetConnections ends the TCP connections of this host with these local addresses:
+	// the other end is told by an RST, if the fence lets it pass.
+	ResetConnections(addrs []netip.Addr) error
 	// LinkFor finds the device whose network contains the address.
 	LinkFor(addr netip.Addr) (string, error)
 	// HasLink fails if there is no such device.
 	HasLink(name string) error
-	// RemoveLeftovers takes off what an earlier life of the daemon left of these.
-	RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err error)
-	// Announce sends gratuitous ARP or unsolicited NA.
-	Announce(link string, addr netip.Addr) error
-	// Probe asks the LAN for another host that has the address.
-	Probe(ctx context.Context, link string, addr netip.Addr) (mac net.HardwareAddr, found bool, err error)
+	// RemoveLeftovers takes off what an earlier life of the daemon left of these addresses,
+	// and of the routes and rules.
+	RemoveLeftovers(addrs []netip.Addr, with core.Holding) (removed []netip.Addr, err error)
+	// Announce sends gratuitous ARP or unsolicited NA for each of a few dozen addresses.
+	Announce(link string, addrs []netip.Addr) error
+	// Tell has the same said to each neighbour alone that is known to have spoken with one
+	// of the addresses: each call of next sends a few dozen frames, and more says that there
+	// are others.
+	Tell(link string, addrs []netip.Addr) (next func() (more bool, err error))
+	// Probe asks the LAN for other hosts that have the addresses, and returns the first found.
+	Probe(ctx context.Context, link string, addrs []netip.Addr) (addr netip.Addr, mac net.HardwareAddr, found bool, err error)
 }
 
 // A Speaker sends VRRP adverts and hears those of others.
@@ -113,16 +133,18 @@ type Agent struct {
 	cfg     Config
 	core    *core.Core // the loop's alone
 	box     *mailbox
-	crew    *crew            // the stage, unless Config has another
-	clockAt election.Instant // when the clock's steering is to be read next
+	crew    *crew                  // the stage, unless Config has another
+	clockAt election.Instant       // when the clock's steering is to be read next
+	clock   *election.ClockReading // what the core knows of it; nil: nothing, or that it cannot be read
 	done    bool
 	ended   chan struct{} // closed when Run is over
 	seldom  Seldom
+	tellers map[string]*teller // by group; the LAN jobs' alone
 }
 
 // New returns an Agent; Run works.
 func New(cfg Config) *Agent {
-	a := &Agent{box: newMailbox(), ended: make(chan struct{})}
+	a := &Agent{box: newMailbox(), ended: make(chan struct{}), tellers: map[string]*teller{}}
 	if cfg.Beat == nil {
 		cfg.Beat = func() {}
 	}
@@ -142,8 +164,8 @@ func New(cfg Config) *Agent {
 // An unfencedHost has no fence: a router of its own has no lease that one could keep.
 type unfencedHost struct{}
 
-func (unfencedHost) Set(netip.Addr, election.Instant) error { return nil }
-func (unfencedHost) Delete(netip.Addr) error                { return nil }
+func (unfencedHost) Set([]netip.Addr, election.Instant) error { return nil }
+func (unfencedHost) Delete([]netip.Addr) error                { return nil }
 
 // Post hands the agent an event. It never blocks, and no event is lost.
 func (a *Agent) Post(ev core.Event) { a.box.put(ev) }
@@ -186,7 +208,9 @@ func (a *Agent) Turn(woken bool) (wake election.Instant) {
 			a.takeAll() // nobody is silent whose adverts wait to be read
 		}
 		a.readClock()
-		a.perform(a.core.Step(a.cfg.Now(), core.Woke{}))
+		if now := a.cfg.Now(); !now.Before(a.core.Wake()) { // else it was time to read the clock only
+			a.perform(a.core.Step(now, core.Woke{}))
+		}
 	} else {
 		a.takeAll()
 	}
@@ -197,14 +221,31 @@ func (a *Agent) Turn(woken bool) (wake election.Instant) {
 	return min(a.core.Wake(), a.clockAt)
 }
 
+// takeAll takes all items. Of several states that were applied meanwhile the last one is
+// what counts: with hundreds of assignments in a moment the others would each have the
+// core look at every group for nothing.
 func (a *Agent) takeAll() {
-	for _, item := range a.box.take() {
+	items := a.box.take()
+	newest := lastApplied(items)
+	for i, item := range items {
 		if a.done {
 			return
+		}
+		if _, applied := item.(core.Applied); applied && i < newest {
+			continue
 		}
 		a.readClock()
 		a.one(item)
 	}
+}
+
+func lastApplied(items []any) int {
+	for i, item := range slices.Backward(items) {
+		if _, applied := item.(core.Applied); applied {
+			return i
+		}
+	}
+	return -1
 }
 
 // Abandon lets go of everything on the spot, as when Run's context ends.
@@ -248,6 +289,14 @@ func (a *Agent) readClock() {
 	}
 	a.clockAt = now.Add(a.clockEvery())
 	r, err := a.cfg.Clock()
+	switch {
+	case err != nil:
+		a.clock = nil
+	case a.clock != nil && *a.clock == r:
+		return
+	default:
+		a.clock = &r
+	}
 	a.perform(a.core.Step(a.cfg.Now(), core.Clock{Reading: r, Err: err}))
 }
 

@@ -50,7 +50,7 @@ func (w *world) history() []string {
 	return slices.Clone(w.done)
 }
 
-func (w *world) Set(addr netip.Addr, until election.Instant) error {
+func (w *world) Set(_ []netip.Addr, until election.Instant) error {
 	if err := w.fenceErr.Load(); err != nil {
 		w.note("fence failed")
 		return *err
@@ -62,26 +62,46 @@ func (w *world) Set(addr netip.Addr, until election.Instant) error {
 	}
 	return nil
 }
-func (w *world) Delete(netip.Addr) error { w.note("fence deleted"); return nil }
+func (w *world) Delete([]netip.Addr) error { w.note("fence deleted"); return nil }
 
-func (w *world) AddAddress(link string, p netip.Prefix, valid time.Duration) error {
-	w.note("add %s %s for %s", link, p, valid)
+func (w *world) Put(h core.Holding, valid time.Duration) error {
+	for _, p := range h.At {
+		w.note("add %s %s for %s", p.Link, p.Prefix, valid)
+	}
 	return nil
 }
 
-func (w *world) RemoveAddress(link string, p netip.Prefix) error {
-	w.note("remove %s %s", link, p)
+func (w *world) Take(h core.Holding) error {
+	for _, p := range h.At {
+		w.note("remove %s %s", p.Link, p.Prefix)
+	}
 	if err := w.removeErr.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
-func (w *world) LinkFor(netip.Addr) (string, error)                 { return "eth0", nil }
-func (w *world) HasLink(string) error                               { return nil }
-func (w *world) RemoveLeftovers([]netip.Addr) ([]netip.Addr, error) { w.note("swept"); return nil, nil }
-func (w *world) Announce(link string, addr netip.Addr) error        { w.note("announce"); return nil }
-func (w *world) Serve(fsm.Group, []core.Place) error                { return nil }
-func (w *world) Insiders([]netip.Addr)                              {}
+func (w *world) LinkFor(netip.Addr) (string, error) { return "eth0", nil }
+func (w *world) HasLink(string) error               { return nil }
+func (w *world) RemoveLeftovers([]netip.Addr, core.Holding) ([]netip.Addr, error) {
+	w.note("swept")
+	return nil, nil
+}
+func (w *world) Converge(held []core.Held, _ []netip.Addr, valid func(election.Instant) time.Duration) core.Converged {
+	var out core.Converged
+	for _, h := range held {
+		if h.Renew {
+			out.Groups = append(out.Groups, core.Mended{Group: h.Group, Gen: h.Gen, Renewed: true, Err: w.Put(h.Holding, valid(h.Until))})
+		}
+	}
+	return out
+}
+func (w *world) ResetConnections(addrs []netip.Addr) error { w.note("reset %s", addrs[0]); return nil }
+func (w *world) Announce(string, []netip.Addr) error       { w.note("announce"); return nil }
+func (w *world) Tell(string, []netip.Addr) func() (bool, error) {
+	return func() (bool, error) { w.note("tell"); return false, nil }
+}
+func (w *world) Serve(fsm.Group, []core.Place) error { return nil }
+func (w *world) Insiders([]netip.Addr)               {}
 func (w *world) Advertise(_ string, v fsm.VRRP, _ []netip.Addr) error {
 	w.note("advert %d", v.Priority)
 	return nil
@@ -97,9 +117,9 @@ func (w *world) RemoveServer(_ context.Context, id fsm.InstanceID, _ election.Vo
 	return nil
 }
 func (w *world) Transition(e core.Transition) { w.note("hook %s→%s %s", e.From, e.To, e.Reason) }
-func (w *world) Probe(context.Context, string, netip.Addr) (net.HardwareAddr, bool, error) {
+func (w *world) Probe(context.Context, string, []netip.Addr) (netip.Addr, net.HardwareAddr, bool, error) {
 	w.note("probe")
-	return nil, false, nil
+	return netip.Addr{}, nil, false, nil
 }
 
 // Propose commits at once and has the agent apply it.

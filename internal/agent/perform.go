@@ -1,16 +1,15 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/internal/agent/core"
 )
 
@@ -36,9 +35,16 @@ func (a *Agent) perform(effects []core.Effect) {
 			a.perform(a.core.Step(a.present(), core.FenceFailed{Group: group, Err: failed[group]}))
 		}
 	}()
-	for _, e := range effects {
+	written := 0 // effects of which those that write the fence are done
+	for i, e := range effects {
 		switch e := e.(type) {
 		case core.SetFence:
+			if i < written {
+				continue
+			}
+			if written = a.setFences(effects, i); written > i {
+				continue
+			}
 			if err := a.setFence(e); err != nil {
 				failed[e.Group] = err
 			}
@@ -58,6 +64,10 @@ func (a *Agent) perform(effects []core.Effect) {
 		case core.Announce:
 			if !failed.has(e.Group) {
 				a.cfg.Stage.LAN(func() { a.announce(e) })
+			}
+		case core.Tell:
+			if !failed.has(e.Group) {
+				a.cfg.Stage.LAN(func() { a.tell(e) })
 			}
 		case core.Advertise:
 			if !failed.has(e.Group) {
@@ -82,13 +92,15 @@ func (a *Agent) performOther(e core.Effect) {
 	case core.Send:
 		a.send(e)
 	case core.ClearFence:
-		for _, addr := range e.Addrs {
-			if err := a.cfg.Fence.Delete(addr); err != nil {
-				a.cfg.Log.Error("cannot delete a fence entry; the address stays shut on this host", "address", addr, "error", err)
-			}
+		if err := a.cfg.Fence.Delete(e.Addrs); err != nil {
+			a.cfg.Log.Error("cannot delete a fence entry; the address stays shut on this host", "error", err)
 		}
 	case core.Resolve:
 		a.cfg.Stage.Host(func() { a.resolve(e) })
+	case core.Converge:
+		a.cfg.Stage.Host(func() { a.converge(e) })
+	case core.ResetConnections:
+		a.cfg.Stage.Task(0, func(context.Context) { a.resetConnections(e) })
 	case core.Unserve:
 		a.cfg.Stage.Host(func() { a.unserve(e) })
 	case core.Insiders:
@@ -150,22 +162,42 @@ func (a *Agent) propose(e core.Propose) {
 	})
 }
 
+// setFences writes at once what several groups, one after the other, are to have as their
+// deadline, and returns the end of their effects. It returns i if there is only one, or if
+// that failed: then each is written for itself.
+func (a *Agent) setFences(effects []core.Effect, i int) (end int) {
+	first := effects[i].(core.SetFence)
+	if first.Until == 0 {
+		return i
+	}
+	var addrs []netip.Addr
+	groups := 0
+	for end = i; end < len(effects); end++ {
+		switch e := effects[end].(type) {
+		case core.SetFence:
+			if e.Until == first.Until {
+				addrs = append(addrs, e.Addrs...)
+				groups++
+				continue
+			}
+		case core.Refresh, core.Log: // what does not wait for another group's fence
+			continue
+		}
+		break
+	}
+	if groups < 2 || a.cfg.Fence.Set(addrs, first.Until) != nil {
+		return i
+	}
+	return end
+}
+
 // setFence writes every address, and when one fails shuts them all as far as it goes.
 func (a *Agent) setFence(e core.SetFence) error {
-	var errs []error
-	for _, addr := range e.Addrs {
-		if err := a.cfg.Fence.Set(addr, e.Until); err != nil {
-			errs = append(errs, fmt.Errorf("set the fence of %s: %w", addr, err))
-		}
+	err := a.cfg.Fence.Set(e.Addrs, e.Until)
+	if err != nil && e.Until != 0 {
+		err = errors.Join(err, a.cfg.Fence.Set(e.Addrs, 0))
 	}
-	if errs != nil && e.Until != 0 {
-		for _, addr := range e.Addrs {
-			if err := a.cfg.Fence.Set(addr, 0); err != nil {
-				errs = append(errs, fmt.Errorf("shut the fence of %s: %w", addr, err))
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (a *Agent) send(e core.Send) {
@@ -178,79 +210,21 @@ func (a *Agent) send(e core.Send) {
 	}
 }
 
-// lifetime is what the kernel is told: the backstop, or, where that is the fence,
-// whole seconds that end before the deadline. Zero: too little is left.
-func (a *Agent) lifetime(until election.Instant) time.Duration {
-	if !a.cfg.Core.LifetimeFence {
-		return backstop
-	}
-	return until.Sub(a.cfg.Now()).Truncate(time.Second)
-}
-
-func (a *Agent) addAll(at []core.Place, until election.Instant) error {
-	for _, p := range at {
-		valid := a.lifetime(until)
-		if valid <= 0 {
-			return fmt.Errorf("add %s to %s: the lease is over", p.Prefix, p.Link)
-		}
-		if err := a.cfg.Host.AddAddress(p.Link, p.Prefix, valid); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *Agent) bind(e core.Bind) {
-	a.Post(core.Bound{Group: e.Group, Gen: e.Gen, Err: a.addAll(e.At, e.Until)})
-}
-
-func (a *Agent) refresh(e core.Refresh) {
-	err := a.addAll(e.At, e.Until)
-	if err != nil {
-		a.warn("refresh "+e.Group, "cannot renew the lifetime of an address", "group", e.Group, "error", err)
-	}
-	a.Post(core.Refreshed{Group: e.Group, Gen: e.Gen, Err: err})
-}
-
-// unbind reports when the addresses are gone and everything that was still to be
-// said for them has been said or dropped: the fence is shut until then, and what
-// left after it could follow the next owner's announcements.
-func (a *Agent) unbind(e core.Unbind, shut election.Instant) {
-	var errs []error
-	for _, p := range e.At {
-		if err := a.cfg.Host.RemoveAddress(p.Link, p.Prefix); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	a.afterLastWord(core.Unbound{Group: e.Group, Gen: e.Gen, Shut: shut, Err: errors.Join(errs...)})
-}
-
-// afterLastWord posts the event when everything that was to be said until now has
-// been said or dropped.
-//
-//quorate:rule last-word-first
-func (a *Agent) afterLastWord(ev core.Event) { a.cfg.Stage.LAN(func() { a.Post(ev) }) }
-
-func (a *Agent) sweep(e core.Sweep) {
-	removed, err := a.cfg.Host.RemoveLeftovers(e.Addrs)
-	a.Post(core.Swept{Removed: removed, Err: err})
-}
-
 // resolve finds the device of each address, and listens there for other routers.
 func (a *Agent) resolve(e core.Resolve) {
 	placed := core.Placed{Group: e.Group.Name, Gen: e.Gen}
 	for _, p := range e.Group.Addresses {
-		link, err := e.Group.Interface, error(nil)
-		if link == "" {
-			link, err = a.cfg.Host.LinkFor(p.Addr())
+		at, err := core.PlaceOf(e.Group, "", p), error(nil)
+		if at.Link = cmp.Or(at.Spec.Interface, e.Group.Interface); at.Link == "" {
+			at.Link, err = a.cfg.Host.LinkFor(p.Addr())
 		} else {
-			err = a.cfg.Host.HasLink(link)
+			err = a.cfg.Host.HasLink(at.Link)
 		}
 		if err != nil {
 			placed.Err = errors.Join(placed.Err, err)
 			continue
 		}
-		placed.At = append(placed.At, core.Place{Link: link, Prefix: p})
+		placed.At = append(placed.At, at)
 	}
 	a.Post(placed)
 	if placed.Err == nil {
@@ -266,23 +240,6 @@ func (a *Agent) unserve(e core.Unserve) {
 		a.warn("serve "+e.Group.Name, "cannot end listening for VRRP adverts", "group", e.Group.Name, "error", err)
 	}
 }
-
-func (a *Agent) announce(e core.Announce) {
-	for _, p := range e.At {
-		if a.tooLate(e.Until) {
-			return
-		}
-		if err := a.cfg.Host.Announce(p.Link, p.Prefix.Addr()); err != nil {
-			a.warn("announce "+p.Prefix.String(), "cannot announce an address", "group", e.Group, "address", p.Prefix.Addr(), "error", err)
-		}
-	}
-}
-
-// tooLate: what waited until its deadline is not said any more. The next owner may
-// be announcing already.
-//
-//quorate:rule nothing-late
-func (a *Agent) tooLate(until election.Instant) bool { return !a.cfg.Now().Before(until) }
 
 // advertise sends one advert for each device and address family of the group.
 func (a *Agent) advertise(e core.Advertise) {
@@ -319,12 +276,14 @@ next:
 	return out
 }
 
+// probe asks about the addresses of one device after those of the other. One that another
+// host has is enough.
 func (a *Agent) probe(ctx context.Context, e core.Probe) core.Probed {
 	out := core.Probed{Group: e.Group, Gen: e.Gen}
-	for _, p := range e.At {
-		mac, found, err := a.cfg.Host.Probe(ctx, p.Link, p.Prefix.Addr())
+	for _, on := range byLink(e.At) {
+		addr, mac, found, err := a.cfg.Host.Probe(ctx, on.link, on.addrs)
 		if err != nil || found {
-			out.Addr, out.MAC, out.Err = p.Prefix.Addr(), "", err
+			out.Addr, out.Err = addr, err
 			if found {
 				out.MAC = mac.String()
 			}

@@ -42,6 +42,7 @@ func (x *Chaos) layAmbush(*host) {
 		{"a voter forgets", a.voterForgets},
 		{"the owner flaps", a.ownerFlaps},
 		{"the owner restarts", a.ownerRestarts},
+		{"the owner is back at once", a.ownerIsBack},
 		{"the owner stands still", a.ownerStandsStill},
 		{"there and back again", a.thereAndBack},
 		{"everything crawls", a.everythingCrawls},
@@ -150,6 +151,22 @@ func (a ambush) ownerRestarts() {
 		}
 		a.soon(a.cutOwner)
 		a.soon(a.take)
+	})
+}
+
+// ownerIsBack: it restarts in time to keep what it has, perhaps with another lease. Then it
+// is left alone, or another is named, and it hears of that or does not.
+func (a ambush) ownerIsBack() {
+	a.owner.lease = a.env.Leases[a.rng.IntN(len(a.env.Leases))]
+	a.owner.restart(a.jitter(time.Millisecond, a.lease/10))
+	if a.chance(0.3) {
+		return
+	}
+	a.meanwhile(a.jitter(0, a.lease), func() {
+		if a.chance(0.5) {
+			a.cutOwner()
+		}
+		a.take()
 	})
 }
 

@@ -37,6 +37,10 @@ func RunChaos(seed uint64, story bool) *Chaos { return runChaos(chaosEnv(seed), 
 func RunPlanned(seed uint64, story bool) *Chaos { return runChaos(plannedEnv(seed), seed, story) }
 
 func runChaos(env Env, seed uint64, story bool) *Chaos {
+	return runFaults(env, seed, story, (*Chaos).fault)
+}
+
+func runFaults(env Env, seed uint64, story bool, fault func(*Chaos)) *Chaos {
 	x := &Chaos{World: New(env, seed), lease: env.Leases[0]}
 	defer x.Close()
 	x.watch.telling = story
@@ -51,7 +55,7 @@ func runChaos(env Env, seed uint64, story bool) *Chaos {
 		if len(x.watch.violations) > 0 {
 			return x
 		}
-		x.fault()
+		fault(x)
 	}
 	x.healAll()
 	x.settle()
@@ -167,7 +171,11 @@ func (x *Chaos) killAWhile(h *host) {
 	}
 	h.lease = x.env.Leases[x.rng.IntN(len(x.env.Leases))]
 	x.tell("n%d killed, lease %v", h.i+1, h.lease)
-	h.restart(x.jitter(time.Millisecond, 2*x.lease))
+	back := 2 * x.lease
+	if x.chance(0.5) { // in time to keep what it holds
+		back = x.lease / 10
+	}
+	h.restart(x.jitter(time.Millisecond, back))
 }
 
 // stop ends the process in good order, or because a part of it fails.

@@ -63,6 +63,20 @@ func manyRuns(t *testing.T, runs int, run func(seed uint64, story bool) *Chaos) 
 	t.Logf("%d runs, %d failed; settled at worst %v after all was well", runs, failed, worst)
 }
 
+// Processes that restart within their lease keep their addresses often enough for TestChaos
+// to say something of that.
+func TestChaosKeepsAddresses(t *testing.T) {
+	t.Parallel()
+	kept := 0
+	const runs = 100
+	for seed := range uint64(runs) {
+		kept += RunChaos(seed, false).watch.carried
+	}
+	if t.Logf("%d addresses were kept over a restart in %d runs", kept, runs); kept < runs/25 {
+		t.Errorf("%d addresses were kept over a restart in %d runs, want four at least", kept, runs)
+	}
+}
+
 // The same seed is the same run: otherwise a failure could not be replayed.
 func TestChaosRepeats(t *testing.T) {
 	for i := range uint64(24 / slowdown) {

@@ -51,6 +51,7 @@ type host struct {
 
 	epochs map[string]uint64 // the newest that this life of the process applied
 	raftOf raftSide
+	led    bool // when its process ended
 
 	added int // times that an address came to the host
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/tests/sim/raftmodel"
 )
@@ -137,8 +138,7 @@ func (a *arena) saysLittle(h *host) {
 	a.cut(h.i)
 }
 
-// backWithIt waits until it is named the owner again too: who has just started seems
-// lost to the leader, for it says that it hears nobody.
+// backWithIt waits until it is named the owner again too, if it was taken for lost.
 func (a *arena) backWithIt(h *host) {
 	a.back(h)
 	a.Run(a.lease / 2)
@@ -249,6 +249,21 @@ var scripts = []script{
 		a.Run(a.jitter(0, a.lease))
 		a.take()
 	}},
+	{name: "a shorter lease after a restart", play: func(a *arena) {
+		a.lead(a.to)
+		a.owner.lease = 3 * a.lease
+		a.owner.restart(time.Millisecond)
+		a.back(a.owner)
+		a.Run(4 * a.lease)
+		a.owner.lease = a.lease
+		a.owner.restart(time.Millisecond)
+		a.back(a.owner)
+		a.Run(a.jitter(a.lease/3, a.lease))
+		a.cut(a.owner.i)
+		a.take()
+	}},
+	{name: "addresses in other groups after a restart", env: func(e *Env) { e.Document = document(e.Document.MaxHold, 2) }, play: playSwapped},
+	{name: "a slewed clock before the log is replayed", env: longLease, play: playSlewedHeir},
 	{name: "a kernel that refuses the fence", env: func(e *Env) { e.FenceFails = 0.3 }, play: func(a *arena) {
 		for range 6 {
 			a.move("web", a.hosts[a.rng.IntN(3)])
@@ -350,6 +365,24 @@ func (a *arena) handOver() bool {
 		}
 	}
 	return false
+}
+
+// playSwapped has two groups exchange their addresses while their owner restarts. It keeps
+// both, is not confirmed, and lets go of the one and is cut off with the other.
+func playSwapped(a *arena) {
+	a.lead(a.to)
+	a.owner.kill()
+	st := a.state(a.to)
+	_, _ = a.append(a.to.i, fsm.Command{Replace: &fsm.Replace{Seen: st.Document.Revision, Document: document(st.Document.MaxHold, 1)}}) // it leads
+	a.Run(a.jitter(10*time.Millisecond, 20*time.Millisecond))
+	a.net.post = &post{}
+	a.net.post.rule(drop, "renewal", a.owner.node.Name, "*")
+	a.owner.start()
+	a.back(a.owner)
+	a.move("web", a.to)
+	a.Run(a.jitter(5*time.Millisecond, 40*time.Millisecond))
+	a.cut(a.owner.i)
+	a.move("db", a.to)
 }
 
 func snapshots(e *Env) { e.Trailing = 100 }

@@ -23,8 +23,17 @@ var mutants = []mutant{
 	{rule: "slewed-voter-refuses", body: `return true`, script: "the voter of both has a slewed clock"},
 	{rule: "note", body: `v.asked[groupKey{g.Group, r.From}] = r.Stamp
 		delete(v.behind, groupKey{g.Group, r.From})`},
-	{rule: "note-max", body: `return by`, test: "./election TestNoteIsOnlyLengthened"},
-	{rule: "note-per-address", body: `return k.group == g.Name`},
+	{rule: "note-max", body: `return by`, script: "a shorter lease after a restart"},
+	{rule: "note-per-address", body: `
+		return func(yield func(noted) bool) {
+			for _, on := range v.notes {
+				for _, n := range on {
+					if n.group == g.Name && !yield(n) {
+						return
+					}
+				}
+			}
+		}`},
 	{rule: "boots-block", body: `return k.node != asks.From`, test: "./internal/agent/core TestCopiedDataDirIsBlocked"},
 	{rule: "grace-counts", body: `return r.Lease`},
 	{rule: "drift", body: `return d`},
@@ -103,13 +112,18 @@ var mutants = []mutant{
 
 	// The order of things on the host.
 	{rule: "sweep-first", body: `return true`},
+	{rule: "inherit-by-log", body: `return false`, test: "./internal/agent/core TestEmptyLogKeepsNothing"},
+	{rule: "inherit-in-place", body: `return true`, test: "./internal/agent/core TestKeptIsLetGo"},
+	{rule: "inherited-deadline", body: `return left[0].Until.Add(1e9)`},
+	{rule: "renounce", body: ``, script: "a slewed clock before the log is replayed"},
+	{rule: "release-outlives", body: `return true`, script: "addresses in other groups after a restart"},
 	{rule: "sweep-replayed", body: `return true`, test: "./internal/agent/core TestSweepWaitsForTheLog"},
 	{rule: "sweep-all", body: `return true`, test: "./internal/agent/core TestSweepFollowsTheDocument"},
 	{rule: "address-free", body: `return false`},
 	{rule: "own-replies", body: `return 1`},
 	{rule: "fence-first", body: `
 		c.do(
-			Bind{Group: g.def.Name, Gen: gen, At: at, Until: g.deadline},
+			Bind{Group: g.def.Name, Gen: gen, Holding: g.holding(at), Until: g.deadline},
 			SetFence{Group: g.def.Name, Addrs: addrsOf(at), Until: g.deadline},
 		)`},
 	{rule: "no-fence-no-address", body: `return false`},
@@ -117,6 +131,8 @@ var mutants = []mutant{
 	{rule: "shut-first", body: ``},
 	{rule: "gone-first", body: `return true`},
 	{rule: "drained-first", body: `return gone`},
+	{rule: "part-briefly", body: `return g.parting.until != 0`, test: "./internal/agent/core TestPartingIsShort"},
+	{rule: "reset-over", body: `return true`},
 	{rule: "last-word-first", body: `a.Post(ev)`},
 	{rule: "nothing-late", body: `return false`},
 	{rule: "announce-guard", body: `return deadline`},

@@ -50,8 +50,24 @@ func (w *World) diskTime() time.Duration { return w.jitter(500*time.Microsecond,
 // A fencePort is the map of the fence.
 type fencePort struct{ *process }
 
-// Set writes an entry.
-func (p fencePort) Set(addr netip.Addr, until election.Instant) error {
+// Set writes all entries that it can.
+func (p fencePort) Set(addrs []netip.Addr, until election.Instant) error {
+	var errs []error
+	for _, addr := range addrs {
+		errs = append(errs, p.set(addr, until))
+	}
+	return errors.Join(errs...)
+}
+
+// carry counts addresses that this life goes on with as an earlier one left them.
+func (p fencePort) carry(a int) {
+	if p.found[a] && p.clock().Before(p.fence[a].until) {
+		p.w.watch.carried++
+	}
+	p.found[a] = false
+}
+
+func (p fencePort) set(addr netip.Addr, until election.Instant) error {
 	p.at(beforeFence)
 	if p.w.chance(p.w.env.FenceFails) {
 		return errKernel
@@ -69,27 +85,39 @@ func (p fencePort) Set(addr netip.Addr, until election.Instant) error {
 	p.w.tellFence(p.host, addr, until)
 	if until != 0 {
 		p.w.extends(p.host, p.w.address(addr))
+		p.carry(p.w.address(addr))
 	}
 	p.setFence(p.w.address(addr), until)
 	p.at(afterFence)
 	return nil
 }
 
-// Delete removes an entry.
-func (p fencePort) Delete(addr netip.Addr) error {
+// Delete removes entries.
+func (p fencePort) Delete(addrs []netip.Addr) error {
 	if p.lifetime {
 		return nil
 	}
-	p.w.tell("n%d fence of %s deleted", p.i+1, addr)
-	p.deleteFence(p.w.address(addr))
+	for _, addr := range addrs {
+		p.w.tell("n%d fence of %s deleted", p.i+1, addr)
+		p.deleteFence(p.w.address(addr))
+	}
 	return nil
 }
 
 // A hostPort is the host's addresses.
 type hostPort struct{ *process }
 
-// AddAddress adds the address or renews its lifetime.
-func (p hostPort) AddAddress(link string, prefix netip.Prefix, valid time.Duration) error {
+// Put adds the addresses or renews their lifetimes.
+func (p hostPort) Put(h core.Holding, valid time.Duration) error {
+	for _, at := range h.At {
+		if err := p.add(at.Prefix, valid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p hostPort) add(prefix netip.Prefix, valid time.Duration) error {
 	if p.lifetime { // the time counts from now, whenever the kernel gets to it
 		p.kernelTime(0)
 	} else {
@@ -114,8 +142,70 @@ func (p *process) kernelTime(slow float64) {
 	p.sleep(d)
 }
 
-// RemoveAddress returns nil when the address was seen gone.
-func (p hostPort) RemoveAddress(link string, prefix netip.Prefix) error {
+// Take returns nil when the addresses were seen gone.
+func (p hostPort) Take(h core.Holding) error {
+	var errs []error
+	for _, at := range h.At {
+		errs = append(errs, p.remove(at.Prefix))
+	}
+	return errors.Join(errs...)
+}
+
+// Converge puts back what is not there, renews what is due, and reports what is there besides.
+func (p hostPort) Converge(held []core.Held, vips []netip.Addr, valid func(election.Instant) time.Duration) (out core.Converged) {
+	p.kernelTime(p.w.env.Slow)
+	if p.w.chance(p.w.env.BindFails) {
+		return core.Converged{Err: errKernel}
+	}
+	ours := map[netip.Addr]bool{}
+	seen := [maxAddrs]bool{}
+	for a := range seen {
+		seen[a] = p.has(a)
+	}
+	for _, h := range held {
+		m := core.Mended{Group: h.Group, Gen: h.Gen, Renewed: h.Renew}
+		for _, at := range h.At {
+			ours[at.Prefix.Addr()] = true
+			if !seen[p.w.address(at.Prefix.Addr())] {
+				m.Missing.At = append(m.Missing.At, at)
+			}
+		}
+		put := m.Missing
+		if h.Renew {
+			put = h.Holding
+		}
+		if len(put.At) == 0 {
+			continue
+		}
+		if d := valid(h.Until); d > 0 {
+			m.Err = p.Put(put, d)
+		} else {
+			m.Err = errKernel
+		}
+		out.Groups = append(out.Groups, m)
+	}
+	for _, addr := range vips {
+		if a := p.w.address(addr); seen[a] && !ours[addr] {
+			out.Stray = append(out.Stray, core.Place{Link: device, Prefix: Addresses[a]})
+		}
+	}
+	return out
+}
+
+// ResetConnections sends an RST for each address, as far as the fence lets it: frames that
+// bear the address, whoever has it.
+func (p hostPort) ResetConnections(addrs []netip.Addr) error {
+	p.at(beforeReset)
+	p.kernelTime(p.w.env.Slow)
+	for _, addr := range addrs {
+		if p.passes(p.w.address(addr)) {
+			p.w.heardClaim(p.host, addr, "resets connections of")
+		}
+	}
+	return nil
+}
+
+func (p hostPort) remove(prefix netip.Prefix) error {
 	p.at(beforeRemove)
 	p.kernelTime(p.w.env.Slow)
 	if p.w.chance(p.w.env.UnbindFails) {
@@ -134,7 +224,7 @@ func (p hostPort) LinkFor(netip.Addr) (string, error) { return device, nil }
 func (p hostPort) HasLink(string) error { return nil }
 
 // RemoveLeftovers takes off what an earlier life left.
-func (p hostPort) RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err error) {
+func (p hostPort) RemoveLeftovers(addrs []netip.Addr, _ core.Holding) (removed []netip.Addr, err error) {
 	p.kernelTime(p.w.env.Slow)
 	if p.keepsLeftovers || p.w.chance(p.w.env.UnbindFails) {
 		return nil, errKernel
@@ -149,19 +239,34 @@ func (p hostPort) RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err
 }
 
 // Announce sends gratuitous ARP or an unsolicited NA.
-func (p hostPort) Announce(link string, addr netip.Addr) error {
-	p.checkGuard(addr)
-	p.at(beforeAnnounce)
-	return p.sendAnnouncement(addr)
+func (p hostPort) Announce(_ string, addrs []netip.Addr) error {
+	var errs []error
+	for _, addr := range addrs {
+		p.checkGuard(addr)
+		p.at(beforeAnnounce)
+		errs = append(errs, p.sendAnnouncement(addr))
+	}
+	return errors.Join(errs...)
+}
+
+// Tell sends the same to three neighbours, one after the other.
+func (p hostPort) Tell(link string, addrs []netip.Addr) (next func() (more bool, err error)) {
+	left := 3
+	return func() (bool, error) {
+		left--
+		return left > 0, p.Announce(link, addrs)
+	}
 }
 
 // Probe asks the LAN for another host that has the address.
-func (p hostPort) Probe(_ context.Context, _ string, addr netip.Addr) (net.HardwareAddr, bool, error) {
+func (p hostPort) Probe(_ context.Context, _ string, addrs []netip.Addr) (netip.Addr, net.HardwareAddr, bool, error) {
 	p.sleep(p.probeTime)
-	if p.w.foreign[addr] {
-		return net.HardwareAddr{2, 0, 0, 0, 0, 0x99}, true, nil
+	for _, addr := range addrs {
+		if p.w.foreign[addr] {
+			return addr, net.HardwareAddr{2, 0, 0, 0, 0, 0x99}, true, nil
+		}
 	}
-	return nil, false, nil
+	return netip.Addr{}, nil, false, nil
 }
 
 // A speakerPort sends adverts.

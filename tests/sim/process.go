@@ -36,10 +36,11 @@ type process struct {
 	trap      *trap
 	ears      ears
 	told      told
+	found     [maxAddrs]bool // open when this life began, and not written to since
 }
 
 // start begins a life of the daemon. What an earlier life left in the fence is shut
-// and removed before anything else is touched.
+// and removed before anything else is touched, but for what is open and in place.
 func (h *host) start() {
 	if h.alive || h.scrapped {
 		return
@@ -53,13 +54,13 @@ func (h *host) start() {
 }
 
 func (p *process) main(c *coroutine) {
-	p.takeOver()
-	started := p.startRaft()
+	left := p.takeOver()
+	started := p.startRaft(left)
 	p.agent = agent.New(agent.Config{
 		Core: core.Config{
 			Self: p.node, Boot: p.bootID(), Started: p.clock(),
 			Lease: p.lease, Renew: p.lease / 3, Grace: p.grace(), LifetimeFence: p.lifetime,
-			Longest: p.longest, AtStart: started.AtStart,
+			Longest: p.longest, AtStart: started.AtStart, Left: left,
 		},
 		Now: p.Now, Clock: p.readClock, Send: p.Send,
 		Fence: fencePort{p}, Host: hostPort{p}, Speaker: speakerPort{p}, Raft: raftPort{p},
@@ -68,6 +69,9 @@ func (p *process) main(c *coroutine) {
 		Stage:     p,
 		Log:       slog.New(logHandler{w: p.w, host: p.i}),
 	})
+	if p.bare { // since before the agent was there to be told
+		p.post(core.Covered{Err: errKernel})
+	}
 	p.post(core.Voters{Log: started.Voters})
 	for _, a := range started.Applied {
 		p.post(core.Applied{State: a.State})
@@ -84,23 +88,32 @@ func (p *process) main(c *coroutine) {
 	p.work(c)
 }
 
-// takeOver is what the daemon does with the fence before it opens anything else.
-func (p *process) takeOver() {
+// takeOver is what the daemon does with the fence before it opens anything else. It
+// returns what it leaves to the agent.
+func (p *process) takeOver() (left []core.Leftover) {
+	var kept [maxAddrs]bool
+	for a, e := range p.fence {
+		if kept[a] = e.set && p.has(a) && e.until.After(p.clock()); kept[a] {
+			left = append(left, core.Leftover{At: core.Place{Link: device, Prefix: Addresses[a]}, Until: e.until})
+		}
+	}
 	for a := range p.fence {
-		if p.fence[a].set {
+		if p.fence[a].set && !kept[a] {
 			p.at(beforeFence)
 			p.setFence(a, 0)
 		}
 	}
 	p.sleep(p.w.jitter(50*time.Microsecond, 500*time.Microsecond))
 	for a := range p.fence {
-		if p.fence[a].set {
+		if p.fence[a].set && !kept[a] {
 			p.at(beforeRemove)
 			p.removed(a)
 			p.deleteFence(a)
 		}
 	}
 	p.at(afterClearing)
+	p.found = kept
+	return left
 }
 
 func (p *process) grace() time.Duration {
@@ -329,10 +342,11 @@ const (
 	afterHold
 	afterClearing
 	points
+	beforeReset // in RunReturns alone: the seeds of the others stay what they are
 )
 
 var pointNames = [...]string{"", "after-clock", "before-fence", "after-fence", "before-add", "after-add", "before-remove", "after-remove",
-	"before-announce", "before-advert", "before-send", "before-hold", "after-hold", "after-clearing"}
+	"before-announce", "before-advert", "before-send", "before-hold", "after-hold", "after-clearing", "", "before-reset"}
 
 // String names the point.
 func (p Point) String() string {

@@ -59,11 +59,19 @@ func (w *World) openRaft(ids []fsm.InstanceID) {
 }
 
 // startRaft opens the log of a process.
-func (p *process) startRaft() raftmodel.Started {
+func (p *process) startRaft(left []core.Leftover) raftmodel.Started {
 	p.raftOf = raftSide{heard: p.w.now, patience: p.host.patience()}
 	s := p.w.raft.Start(p.i)
 	p.raftOf.voters = s.Voters
 	p.later(p.w.jitter(0, raftHeartbeat), p.tickRaft)
+	if p.led && core.NotMissed(left, p.clock()) { // who led asks for its place
+		p.w.campaignSoon(p.host)
+	}
+	p.later(p.w.jitter(5*time.Millisecond, 50*time.Millisecond), func() { // who leads is trying to reach it
+		if l := p.w.leader(); l != nil && l != p.host {
+			p.w.replicateSoon(l, p.host, false)
+		}
+	})
 	return s
 }
 
@@ -77,6 +85,7 @@ func (h *host) patience() time.Duration {
 
 // closeRaft ends it, with the process.
 func (w *World) closeRaft(h *host) {
+	h.led = w.raft.Up(h.i) && w.raft.Leads(h.i)
 	if w.raft.Up(h.i) {
 		w.raft.Crash(h.i)
 	}

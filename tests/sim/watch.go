@@ -20,6 +20,7 @@ type watch struct {
 	story      []string
 	violations []string
 	claims     int // announcements and adverts that left a host
+	carried    int // addresses that a life of a process kept of the one before
 	// Of the first address: until when somebody holds it as things are now, and for
 	// how long nobody did.
 	held    time.Duration

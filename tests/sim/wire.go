@@ -21,7 +21,7 @@ func (h *host) passes(a int) bool {
 func (p *process) sendAnnouncement(addr netip.Addr) error {
 	mac := macOf(p.i)
 	if addr.Is6() {
-		frame, err := vipctl.UnsolicitedNA(addr, mac, false)
+		frame, err := vipctl.UnsolicitedNA(addr, mac, false, vipctl.AllNodes)
 		return p.send(frame, err)
 	}
 	for _, form := range []vipctl.Form{vipctl.Request, vipctl.Reply} {

@@ -24,13 +24,20 @@ func (c *Core) shut(g *group, why string) {
 func (c *Core) takeOff(g *group) {
 	g.gather()
 	g.gen = c.nextGen()
-	g.close(c.now, removal{at: g.bound, gen: g.gen})
+	g.close(c.now, removal{at: g.bound, with: c.unclaimed(g, g.with.and(g.dropped)), gen: g.gen})
+	g.with, g.dropped, g.parting = Holding{}, Holding{}, parting{}
+	g.removal.reset = c.resets(g)
+	if g.lingers = nil; !g.removal.reset && !g.def.KeepConnections && !c.cfg.LifetimeFence {
+		g.lingers = g.bound
+	}
 	g.deadline = 0
 }
 
 // A removal is of addresses whose fence is shut.
 type removal struct {
 	at       []Place
+	with     Holding          // routes and rules that go with them
+	reset    bool             // their connections are to be ended
 	gen      uint64           // of the last Unbind; older replies are void
 	unfenced bool             // the fence could not be shut
 	shutAt   election.Instant // the fence was shut by then; zero: not known
@@ -56,30 +63,6 @@ func (g *group) close(now election.Instant, r removal) {
 	g.removal = r
 }
 
-func (c *Core) refresh(g *group) {
-	c.do(Refresh{Group: g.def.Name, Gen: g.gen, At: g.bound, Until: g.deadline})
-}
-
-// refreshTries is for how long a kernel that does not renew the lifetime of an address is
-// borne with: two times in a row are too many, and the lifetime is not over yet.
-const refreshTries = refreshEvery * 3 / 2
-
-// refreshed: a kernel that does not keep the addresses on the host serves nobody, however
-// good the lease is. Another node may do better.
-func (c *Core) refreshed(ev Refreshed) {
-	g := c.groups[ev.Group]
-	switch {
-	case g == nil || ev.Gen != g.gen || g.phase != active:
-	case ev.Err == nil:
-		g.refreshed, g.missing = c.now, false
-	case g.missing || c.now.Sub(g.refreshed) >= refreshTries:
-		c.say(Error, "the kernel does not keep the address", "group", ev.Group, "error", ev.Err)
-		c.failed(g, election.UnfitKernel, kernelRetry)
-		c.shut(g, election.UnfitKernel.String())
-		g.touched = true
-	}
-}
-
 // shutFence: from here on the host does not answer, however long it takes to get
 // the addresses off.
 //
@@ -89,7 +72,7 @@ func (c *Core) shutFence(g *group, at []Place) {
 }
 
 func (c *Core) unbind(g *group, r *removal) {
-	c.do(Unbind{Group: g.def.Name, Gen: r.gen, At: r.at})
+	c.do(Unbind{Group: g.def.Name, Gen: r.gen, Holding: Holding{At: r.at, Routes: r.with.Routes, Rules: r.with.Rules}, Reset: r.reset && !r.unfenced})
 }
 
 // unbound: with the addresses gone, the voters may forget our claim.
@@ -97,6 +80,7 @@ func (c *Core) unbound(ev Unbound) {
 	g := c.groups[ev.Group]
 	switch {
 	case g == nil:
+		c.tookAway(ev)
 	case g.open() && ev.Gen == g.leaving.gen:
 		c.unboundOf(g, &g.leaving, ev)
 	case g.phase == closing && ev.Gen == g.removal.gen:
@@ -147,8 +131,12 @@ func (c *Core) removed(g *group, r *removal) bool {
 		g.wakeAt(at)
 		return false
 	}
+	if !g.resetsOver() {
+		return false
+	}
 	if len(r.at) > 0 {
 		c.do(ClearFence{Group: g.def.Name, Addrs: addrsOf(r.at)})
+		c.outlived(r.at)
 	}
 	return true
 }
@@ -188,19 +176,22 @@ func (c *Core) released(g *group) {
 	if c.alone {
 		return // there is nobody to tell
 	}
-	g.releasedAt, g.repeatUntil = c.now, c.now.Add(c.cfg.Lease)
+	g.releasedAt, g.repeatUntil = c.now, max(c.now, c.inheritedUntil()).Add(c.cfg.Lease)
 	c.lastStamp = max(c.lastStamp, c.now) // a question of the same instant would be void
 	g.holder.Released(c.now)
-	c.tellRelease(g)
+	if c.mayRelease() {
+		c.tellRelease(g)
+	}
 }
 
 // fenceFailed: without its fence a group is not to be held.
 func (c *Core) fenceFailed(ev FenceFailed) {
+	c.say(Error, "the fence could not be written", "group", ev.Group, "error", ev.Err)
 	g := c.groups[ev.Group]
-	if g == nil {
+	if g == nil { // of what an earlier life left: its entries run out, and its addresses are taken off all the same
+		c.leaveAgain()
 		return
 	}
-	c.say(Error, "the fence could not be written", "group", ev.Group, "error", ev.Err)
 	c.failed(g, election.UnfitKernel, kernelRetry)
 	switch {
 	case g.open():

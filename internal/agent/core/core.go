@@ -33,6 +33,7 @@ type Config struct {
 	LifetimeFence bool
 	Longest       time.Duration // the longest hold that an earlier life confirmed
 	AtStart       election.LogAtStart
+	Left          []Leftover // by an earlier life; none where the lifetime is the fence
 }
 
 // A Core is one node's state. It belongs to one goroutine.
@@ -51,7 +52,9 @@ type Core struct {
 
 	nextTick  election.Instant
 	lastStamp election.Instant
-	askNow    bool
+	askNow    bool // ask everybody: at askAt
+	renewDue  bool // the regular renewal is not sent yet
+	pace      askPace
 	writing   time.Duration    // the hold that is being written down
 	silenceAt election.Instant // when a voter will have been silent for a lease
 
@@ -59,7 +62,8 @@ type Core struct {
 	lastCampaign election.Instant
 	campaignAt   election.Instant
 
-	swept      bool             // nothing of an earlier life is left
+	heritage   heritage         // of an earlier life, until it is swept
+	swept      bool             // nothing of an earlier life is left but what was kept
 	sweeping   uint64           // the document's revision whose addresses are being looked for; 0: none
 	sweepAt    election.Instant // when a sweep that failed is tried again
 	groups     map[string]*group
@@ -69,7 +73,12 @@ type Core struct {
 	elsewhere  []netip.AddrPort // where the other members listen
 	listed     *fsm.State
 	linkDown   map[string]bool
-	resolveAt  election.Instant // when groups without a device are looked at again
+	linkMAC    map[string]string
+	resolveAt  election.Instant  // when groups without a device are looked at again
+	spoken     election.Instant  // until when what was announced is enough
+	told       election.Instant  // and what neighbours were told
+	convergeAt election.Instant  // when the host is to be looked at next
+	converging map[string]uint64 // of the look under way, the groups held then and their gen; nil: none is
 	peers      map[fsm.InstanceID]*peer
 	lead       leading
 	stop       stopping
@@ -81,7 +90,7 @@ type Core struct {
 	lateAt     election.Instant // when a tick came late last
 
 	alone    bool                 // election: vrrp; there is no cluster
-	begun    bool                 // alone: the groups are those of the document
+	begun    bool                 // the first step is done
 	sources  map[route]netip.Addr // what our adverts come from; absent: none can be sent
 	insiders []netip.Addr         // what those of the other nodes come from
 }
@@ -97,6 +106,7 @@ func New(cfg Config) *Core {
 		nextTick: cfg.Started,
 		groups:   map[string]*group{},
 		linkDown: map[string]bool{},
+		linkMAC:  map[string]string{},
 		peers:    map[fsm.InstanceID]*peer{},
 		lead:     newLeading(),
 		sources:  map[route]netip.Addr{},
@@ -109,7 +119,7 @@ func New(cfg Config) *Core {
 // came out of its queue, and returns what is to be done, in order.
 func (c *Core) Step(now election.Instant, ev Event) []Effect {
 	c.now, c.out = max(now, c.now), nil
-	if c.alone && !c.begun {
+	if !c.begun {
 		c.begin()
 	}
 	c.handle(ev)
@@ -123,7 +133,7 @@ func (c *Core) Step(now election.Instant, ev Event) []Effect {
 // due reports whether anything is to be done now. Most readings of the clock, ten in
 // a lease, change nothing.
 func (c *Core) due() bool {
-	if !c.now.Before(c.Wake()) || c.askNow {
+	if !c.now.Before(c.Wake()) {
 		return true
 	}
 	for _, g := range c.sorted() {
@@ -166,6 +176,14 @@ func (c *Core) handle(ev Event) {
 		c.refreshed(ev)
 	case Unbound:
 		c.unbound(ev)
+	case Converged:
+		c.converged(ev)
+	case ConnectionsReset:
+		c.connectionsReset(ev)
+	case Told:
+		c.toldSome(ev)
+	case Claimed:
+		c.claimed(ev)
 	case FenceFailed:
 		c.fenceFailed(ev)
 	case Probed:
@@ -188,6 +206,8 @@ func (c *Core) handle(ev Event) {
 		c.covered(ev.Err)
 	case DiskFailed:
 		c.diskFailed(ev)
+	case Said:
+		c.announcedFirst(ev)
 	case ReleaseAsked:
 		c.handOff = c.now.Add(handOffTime)
 		c.fitnessChanged()
@@ -215,7 +235,7 @@ func (c *Core) timers() {
 	}
 	c.campaign()
 	c.stopStep()
-	if c.askNow {
+	if c.askNow && !c.now.Before(c.askAt()) {
 		c.renew()
 		for _, g := range c.sorted() { // the own vote may have opened one
 			if g.touched {
@@ -236,8 +256,10 @@ func (c *Core) tick() {
 	c.late(c.nextTick)
 	c.hearing.Tick(c.now)
 	c.nextTick = c.now.Add(c.cfg.Renew)
-	c.askNow = true
+	c.askNow, c.renewDue = true, true
 	c.repeatReleases()
+	c.renounce()
+	c.takeAway()
 	c.touchAll()
 	c.watchFitness()
 	c.watchQuorum()
@@ -245,13 +267,14 @@ func (c *Core) tick() {
 	c.enrolSelf()
 	c.abdicate()
 	c.resolveMisplaced()
+	c.converge()
 }
 
 // Wake returns when Step next wants to be called without an event.
 func (c *Core) Wake() election.Instant {
 	at := c.nextTick
 	if c.askNow {
-		at = min(at, c.lastStamp+1)
+		at = min(at, c.askAt())
 	}
 	for _, due := range [...]election.Instant{c.silenceAt, c.campaignAt, c.sweepAt, c.stop.due(c)} {
 		if due != 0 {
@@ -359,7 +382,7 @@ func (c *Core) applied(st *fsm.State) {
 		c.documentChanged()
 	}
 	c.beginSweep()
-	for _, g := range c.groups {
+	for _, g := range c.sorted() {
 		c.owned(g)
 	}
 	c.again()
@@ -382,6 +405,7 @@ func (c *Core) documentChanged() {
 		}
 		if g == nil {
 			g = newGroup(def, c.newTenure(), c.now)
+			g.anew = c.mayInherit(g)
 			c.groups[def.Name], c.order = g, nil
 			c.resolve(g)
 		} else if !fsm.SameReach(g.def, def) {
@@ -418,15 +442,17 @@ func (c *Core) sweep() {
 		addrs = append(addrs, r.Document.Addrs()...)
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	c.do(Sweep{Addrs: slices.Compact(addrs)})
+	e := Sweep{Addrs: c.bequeath(slices.Compact(addrs))}
+	e.Routes, e.Rules = c.leftAlong()
+	c.do(e)
 }
 
 // sweepRetry is between attempts to remove what an earlier life left. Until one
 // succeeds this node holds nothing.
 const sweepRetry = time.Second
 
-// sweptClean: from here on this process is the only one that ever held anything
-// on this host, so it says so to the voters.
+// sweptClean: from here on this process is the only one that holds anything on this
+// host.
 func (c *Core) sweptClean(ev Swept) {
 	if c.swept {
 		return
@@ -443,11 +469,7 @@ func (c *Core) sweptClean(ev Swept) {
 		c.sweep()
 		return
 	}
-	c.swept = true
-	for _, g := range c.sorted() {
-		g.touched = true
-		g.close(c.now, removal{goneAt: c.now})
-	}
+	c.endSweep()
 }
 
 // sweptAll: an earlier life may have held what a later document names, so the sweep
@@ -455,40 +477,6 @@ func (c *Core) sweptClean(ev Swept) {
 //
 //quorate:rule sweep-all
 func (c *Core) sweptAll() bool { return c.sweeping == c.state.Document.Revision }
-
-// clockRead keeps the node out of leases while its clock is slewed, or while nobody
-// can say whether it is. What it holds it lets go at once: the deadline in the fence
-// is measured by the same clock.
-func (c *Core) clockRead(ev Clock) {
-	err := ev.Err
-	if err == nil {
-		err = election.CheckClock(ev.Reading)
-	}
-	switch {
-	case err != nil && c.clock == nil:
-		c.say(Error, "leases are suspended on this node", "reason", err.Error())
-	case err == nil && c.clock != nil:
-		c.say(Info, "the clock runs at its rate again")
-		c.voter.ClockMended(c.now)
-	}
-	changed := (err == nil) != (c.clock == nil)
-	c.clock = err
-	if changed {
-		c.fitnessChanged()
-	}
-}
-
-// covered: a device without the fence could answer for an address whose lease is
-// over, so nothing is held while there is one.
-func (c *Core) covered(err error) {
-	if err != nil && c.bare == nil {
-		c.say(Error, "a device is without the fence; this node holds nothing until that is mended", "error", err)
-	}
-	if (err == nil) != (c.bare == nil) {
-		c.bare = err
-		c.fitnessChanged()
-	}
-}
 
 // fitnessChanged: what this host can hold is not what it was. Everyone is told at
 // once, the leader in us too.

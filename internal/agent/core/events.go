@@ -41,10 +41,12 @@ type (
 		At    []Place
 		Err   error
 	}
-	// Link says whether a device can carry traffic: it exists, is up and has carrier.
+	// Link says whether a device can carry traffic: it exists, is up and has carrier; and
+	// what its hardware address is, if it has one.
 	Link struct {
 		Name string
 		OK   bool
+		MAC  string
 	}
 	// AddressGone says that an address has left a device, whoever took it off.
 	AddressGone struct {
@@ -63,11 +65,39 @@ type (
 		Gen   uint64
 		Err   error
 	}
-	// Refreshed answers Refresh.
+	// Refreshed answers Refresh. Dropped is what was to be taken out, if that is done.
 	Refreshed struct {
+		Group   string
+		Gen     uint64
+		Dropped Holding
+		Err     error
+	}
+	// Told answers Tell. More: there are other neighbours to be told.
+	Told struct {
 		Group string
 		Gen   uint64
-		Err   error
+		More  bool
+	}
+	// ConnectionsReset answers ResetConnections, however that went.
+	ConnectionsReset struct {
+		Group string
+		Gen   uint64
+	}
+	// Converged answers Converge. Stray are addresses of the document that are on the host,
+	// bear this daemon's mark, and are none of what is held. With Err, nothing could be seen.
+	Converged struct {
+		Groups []Mended // those that were renewed, or of which something was missing
+		Stray  []Place
+		Err    error
+	}
+	// Claimed says that another hardware address than this host's speaks for an address of
+	// the document: Count ARP packets or Neighbor Advertisements that claim it, since the
+	// event before.
+	Claimed struct {
+		Link  string
+		Addr  netip.Addr
+		MAC   string
+		Count int
 	}
 	// Unbound answers Unbind: without an error, every address was seen gone. Shut is a
 	// reading of the clock from after all earlier writes to the fence and before the removal
@@ -154,44 +184,76 @@ type (
 	Stop struct{}
 )
 
-// A Place is an address and the device that it belongs on.
+// A Place is an address, the device that it belongs on, and how it stands there.
 type Place struct {
 	Link   string
 	Prefix netip.Prefix
+	Spec   fsm.AddressSpec // Link is what counts, whatever its Interface says
 }
 
-func (Woke) event()          {}
-func (AdvertHeard) event()   {}
-func (SourceChanged) event() {}
-func (Applied) event()       {}
-func (Voters) event()        {}
-func (Leader) event()        {}
-func (Datagram) event()      {}
-func (Clock) event()         {}
-func (Placed) event()        {}
-func (Link) event()          {}
-func (AddressGone) event()   {}
-func (Swept) event()         {}
-func (Bound) event()         {}
-func (Refreshed) event()     {}
-func (Unbound) event()       {}
-func (FenceFailed) event()   {}
-func (Probed) event()        {}
-func (HoldWritten) event()   {}
-func (Proposed) event()      {}
-func (JoinAsked) event()     {}
-func (NonvoterAdded) event() {}
-func (VoterAdded) event()    {}
-func (ServerRemoved) event() {}
-func (Checked) event()       {}
-func (Covered) event()       {}
-func (DiskFailed) event()    {}
-func (ReleaseAsked) event()  {}
-func (Stop) event()          {}
+// A Holding is what a group has on a host: its addresses, and what goes with them. It is
+// put on in this order and taken off in reverse.
+type Holding struct {
+	At     []Place
+	Routes []fsm.Route
+	Rules  []fsm.Rule
+}
+
+func (Woke) event()             {}
+func (AdvertHeard) event()      {}
+func (SourceChanged) event()    {}
+func (Applied) event()          {}
+func (Voters) event()           {}
+func (Leader) event()           {}
+func (Datagram) event()         {}
+func (Clock) event()            {}
+func (Placed) event()           {}
+func (Link) event()             {}
+func (AddressGone) event()      {}
+func (Swept) event()            {}
+func (Bound) event()            {}
+func (Refreshed) event()        {}
+func (Told) event()             {}
+func (ConnectionsReset) event() {}
+func (Converged) event()        {}
+func (Claimed) event()          {}
+func (Unbound) event()          {}
+func (FenceFailed) event()      {}
+func (Probed) event()           {}
+func (HoldWritten) event()      {}
+func (Proposed) event()         {}
+func (JoinAsked) event()        {}
+func (NonvoterAdded) event()    {}
+func (VoterAdded) event()       {}
+func (ServerRemoved) event()    {}
+func (Checked) event()          {}
+func (Covered) event()          {}
+func (DiskFailed) event()       {}
+func (ReleaseAsked) event()     {}
+func (Stop) event()             {}
+
+// Mended says how a group was found and left. Missing was put back and Renewed says that
+// the lifetimes were renewed; with an error, that could not be.
+type Mended struct {
+	Group   string
+	Gen     uint64
+	Missing Holding
+	Renewed bool
+	Err     error
+}
 
 // An Effect is something to be done, returned by Step in the order in which it
 // must be done.
 type Effect interface{ effect() }
+
+// Held is what an open group has on the host, until when it may have it.
+type Held struct {
+	Group string
+	Gen   uint64
+	Holding
+	Until election.Instant
+	Renew bool // its addresses' lifetimes are due to be renewed
+}
 
 // The effects.
 type (
@@ -214,31 +276,57 @@ type (
 		Addrs []netip.Addr
 	}
 	// Bind puts the addresses on their devices, for no longer than Until where the
-	// lifetime is the fence.
+	// lifetime is the fence, and what goes with them.
 	Bind struct {
 		Group string
 		Gen   uint64
-		At    []Place
+		Holding
 		Until election.Instant
 	}
-	// Refresh renews the lifetime of bound addresses.
+	// Refresh renews the lifetime of bound addresses and puts back what is missing. Before
+	// that it takes out the routes and rules of Drop, which the group has no longer.
 	Refresh struct {
 		Group string
 		Gen   uint64
-		At    []Place
+		Holding
+		Drop  Holding
 		Until election.Instant
 	}
-	// Unbind takes the addresses off and sees them gone.
+	// Unbind takes the addresses off, and what goes with them, and sees them gone. Reset:
+	// their connections are ended too.
 	Unbind struct {
 		Group string
 		Gen   uint64
-		At    []Place
+		Holding
+		Reset bool
 	}
-	// Announce sends gratuitous ARP or unsolicited NA for each address, not after Until.
+	// Announce sends gratuitous ARP or unsolicited NA for each of a few dozen addresses on
+	// one device, not after Until. First: it is the first since the group opened.
 	Announce struct {
 		Group string
 		At    []Place
 		Until election.Instant
+		First bool
+	}
+	// Tell sends a portion of what each neighbour alone is told that is known to have spoken
+	// with the addresses, not after Until. Without At, it goes on with that of the same Gen.
+	Tell struct {
+		Group string
+		Gen   uint64
+		At    []Place
+		Until election.Instant
+	}
+	// Converge compares what is held with what is there, and puts back what is missing.
+	Converge struct {
+		Held []Held
+		VIPs []netip.Addr // of the document: those that are there and are nobody's are reported
+	}
+	// ResetConnections ends the TCP connections of addresses that leave, so that clients
+	// connect anew at once.
+	ResetConnections struct {
+		Group string
+		Gen   uint64
+		Addrs []netip.Addr
 	}
 	// Advertise sends the group's VRRP advert, not after Until. The priority is what the
 	// advert says; 0 gives the group up.
@@ -264,8 +352,12 @@ type (
 		Group fsm.Group
 		Gen   uint64
 	}
-	// Sweep removes what an earlier life of the daemon left of these addresses.
-	Sweep struct{ Addrs []netip.Addr }
+	// Sweep removes what an earlier life of the daemon left of these.
+	Sweep struct {
+		Addrs  []netip.Addr
+		Routes []fsm.Route
+		Rules  []fsm.Rule
+	}
 	// WriteHold writes the longest lease and grace confirmed to disk.
 	WriteHold struct{ Hold time.Duration }
 	// Propose puts a command to the leader, wherever that is.
@@ -310,29 +402,32 @@ type (
 	Done struct{}
 )
 
-func (Unserve) effect()      {}
-func (Insiders) effect()     {}
-func (Send) effect()         {}
-func (SetFence) effect()     {}
-func (ClearFence) effect()   {}
-func (Bind) effect()         {}
-func (Refresh) effect()      {}
-func (Unbind) effect()       {}
-func (Announce) effect()     {}
-func (Advertise) effect()    {}
-func (Probe) effect()        {}
-func (Resolve) effect()      {}
-func (Sweep) effect()        {}
-func (WriteHold) effect()    {}
-func (Propose) effect()      {}
-func (AddNonvoter) effect()  {}
-func (AddVoter) effect()     {}
-func (RemoveServer) effect() {}
-func (Transition) effect()   {}
-func (Campaign) effect()     {}
-func (AskCampaign) effect()  {}
-func (Log) effect()          {}
-func (Done) effect()         {}
+func (Unserve) effect()          {}
+func (Insiders) effect()         {}
+func (Send) effect()             {}
+func (SetFence) effect()         {}
+func (ClearFence) effect()       {}
+func (Bind) effect()             {}
+func (Refresh) effect()          {}
+func (Unbind) effect()           {}
+func (Tell) effect()             {}
+func (Announce) effect()         {}
+func (Converge) effect()         {}
+func (ResetConnections) effect() {}
+func (Advertise) effect()        {}
+func (Probe) effect()            {}
+func (Resolve) effect()          {}
+func (Sweep) effect()            {}
+func (WriteHold) effect()        {}
+func (Propose) effect()          {}
+func (AddNonvoter) effect()      {}
+func (AddVoter) effect()         {}
+func (RemoveServer) effect()     {}
+func (Transition) effect()       {}
+func (Campaign) effect()         {}
+func (AskCampaign) effect()      {}
+func (Log) effect()              {}
+func (Done) effect()             {}
 
 // A Level is how much a log line matters.
 type Level uint8

@@ -334,7 +334,7 @@ func TestPriorityZero(t *testing.T) {
 			}
 			shut := slices.IndexFunc(did, func(e Effect) bool { f, ok := e.(SetFence); return ok && f.Until == 0 })
 			said := slices.IndexFunc(did, func(e Effect) bool { a, ok := e.(Advertise); return ok && a.VRRP.Priority == 0 })
-			if shut < 0 || said < shut || !slices.Equal(got[0].At, []Place{{"eth0", testAddr}}) || !got[0].Until.After(s.now.Add(-testLease)) {
+			if shut < 0 || said < shut || !slices.Equal(got[0].At, []Place{{Link: "eth0", Prefix: testAddr}}) || !got[0].Until.After(s.now.Add(-testLease)) {
 				t.Fatalf("fence shut at %d, priority 0 at %d: %+v", shut, said, got[0])
 			}
 		})

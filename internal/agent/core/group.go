@@ -7,7 +7,6 @@ import (
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/vipctl"
 	"github.com/quorate/quorate/vrrpcompat"
 )
 
@@ -49,7 +48,10 @@ type group struct {
 	asked    uint64 // of the last Resolve; older replies are void
 	// bound is where the addresses were put: what must be taken off, even if the
 	// devices have changed since.
-	bound []Place
+	bound   []Place
+	with    Holding // the routes and rules that were put there besides
+	dropped Holding // those that the group has no longer, and that are still to be taken out
+	kept    bool    // as an earlier life of the process left it
 	// proven: some node of this cluster held these addresses in our sight, so no
 	// other host has them and a take-over loses no time asking.
 	proven bool
@@ -60,11 +62,18 @@ type group struct {
 	releasedAt  election.Instant // the stamp of the last release; zero: none to repeat
 	repeatUntil election.Instant
 
-	announced int // announcements sent since it opened
+	announced announcing // since it opened
+	telling   telling
+	parting   parting
+	resetting uint64                // of the last ResetConnections, until it is answered
+	claims    map[netip.Addr]*claim // by other hosts, since it opened
+	lingers   []Place               // of a tenure whose connections were left alone: it might have gone on
+	mended    int                   // times that something was missing and was put back
 	advertAt  election.Instant
 	refreshAt election.Instant
 	refreshed election.Instant // when the kernel took an address or its lifetime last
 	missing   bool             // somebody took an address off, and it is not known to be back
+	mending   mending
 	touched   bool             // look at it before Step ends
 	due       election.Instant // look at it then
 
@@ -75,6 +84,8 @@ type group struct {
 
 	proof    uint64 // the epoch by which a majority last let it be open
 	unproven unproven
+
+	measured measured // for the history
 
 	// For hooks.
 	stood       string // what they were told last; empty: nothing
@@ -122,7 +133,9 @@ func newGroup(def fsm.Group, h tenure, now election.Instant) *group {
 func (g *group) open() bool { return g.phase == binding || g.phase == active }
 
 // asks reports whether the voters are to be asked for it.
-func (g *group) asks() bool { return g.phase == waiting || g.phase == probing || g.open() }
+func (g *group) asks() bool {
+	return g.phase == waiting || g.phase == probing || g.open() && g.parting.until == 0
+}
 
 // owned takes the group's epoch from the applied state. A newer one that names
 // this node again leaves the open deadline to run, unextended until answers for it
@@ -135,6 +148,7 @@ func (c *Core) owned(g *group) {
 	g.epoch = a.Epoch
 	g.holder.SetEpoch(a.Epoch)
 	g.touched = true
+	c.endLingering(g)
 	if g.asks() && a.Owner == c.cfg.Self.ID {
 		c.askNow = true
 	}
@@ -173,7 +187,7 @@ func (c *Core) owns(g *group) bool {
 }
 
 // mayBegin: nothing is asked for before everything that an earlier life left on the
-// host is gone. Nobody keeps that within a lease.
+// host is gone, but for what is kept as it is.
 //
 //quorate:rule sweep-first
 func (c *Core) mayBegin() bool { return c.swept }
@@ -319,7 +333,8 @@ func (c *Core) probe(g *group) {
 //
 //quorate:rule address-free
 func (c *Core) occupied(g *group) bool {
-	ours := func(p Place) bool { return slices.Contains(g.def.Addrs(), p.Prefix.Addr()) }
+	addrs := g.def.Addrs()
+	ours := func(p Place) bool { return slices.Contains(addrs, p.Prefix.Addr()) }
 	for _, o := range c.groups {
 		if slices.ContainsFunc(o.leaving.at, ours) || o != g && slices.ContainsFunc(o.bound, ours) {
 			return true
@@ -332,10 +347,10 @@ func (c *Core) occupied(g *group) bool {
 func (c *Core) openFence(g *group, deadline election.Instant) {
 	g.gen = c.nextGen()
 	g.deadline = deadline
-	g.bound = g.at
+	g.bound, g.with = g.at, g.wanted(g.at)
 	g.refreshAt = c.now.Add(refreshEvery)
 	g.enter(binding, g.since)
-	g.lastWords, g.left = nil, ""
+	g.lastWords, g.left, g.kept = nil, "", false
 	g.proof = g.epoch
 	c.fenceThenAddress(g, g.bound, g.gen)
 	g.wakeAt(deadline)
@@ -350,16 +365,16 @@ func (c *Core) openFence(g *group, deadline election.Instant) {
 func (c *Core) fenceThenAddress(g *group, at []Place, gen uint64) {
 	c.do(SetFence{Group: g.def.Name, Addrs: addrsOf(at), Until: g.deadline})
 	if g.def.VRRP.ID != 0 {
-		c.do(Advertise{Group: g.def.Name, VRRP: c.said(g), At: g.bound, Until: quietFrom(g.deadline)})
+		c.adverts(g, c.said(g), g.bound, quietFrom(g.deadline))
 	}
-	c.do(Bind{Group: g.def.Name, Gen: gen, At: at, Until: g.deadline})
+	c.do(Bind{Group: g.def.Name, Gen: gen, Holding: g.holding(at), Until: g.deadline})
 }
 
 // whileOpen extends the deadline as far as the answers go, and shuts when they no
 // longer do or the group is no longer ours.
 func (c *Core) whileOpen(g *group, why string, wants bool) {
-	if !wants {
-		c.shut(g, why)
+	if !wants || g.parting.until != 0 {
+		c.leave(g, why)
 		return
 	}
 	if why := c.forbids(g); why != "" {
@@ -385,67 +400,6 @@ func (c *Core) whileOpen(g *group, why string, wants bool) {
 	g.wakeAt(g.deadline)
 }
 
-// refreshLifetime keeps the addresses on the host: each few seconds where the
-// lifetime is the backstop, with every new deadline where it is the fence.
-func (c *Core) refreshLifetime(g *group) {
-	if g.phase != active || (!c.cfg.LifetimeFence && c.now.Before(g.refreshAt)) {
-		return
-	}
-	g.refreshAt = c.now.Add(refreshEvery)
-	c.refresh(g)
-}
-
-// quietFrom is from when nothing more is said before a deadline: what waits in a
-// queue below the fence must not follow what the next owner says.
-//
-//quorate:rule announce-guard
-func quietFrom(deadline election.Instant) election.Instant {
-	return deadline.Add(-election.AnnounceGuard)
-}
-
-// speak sends the announcements and adverts that are due, and wakes for the next.
-func (c *Core) speak(g *group) {
-	quiet := quietFrom(g.deadline)
-	c.announce(g, g.here(g.bound), g.since, &g.announced, vipctl.Schedule(g.def.Announce.Repeat, g.def.Announce.Refresh))
-	if at := g.here(g.newcomer.at); len(at) > 0 {
-		c.announce(g, at, g.newcomer.since, &g.newcomer.announced, vipctl.Schedule(g.def.Announce.Repeat, 0))
-	}
-	if g.def.VRRP.ID == 0 {
-		return
-	}
-	if !c.now.Before(g.advertAt) {
-		if !c.now.Before(quiet) {
-			return // it goes with the next renewal
-		}
-		c.do(Advertise{Group: g.def.Name, VRRP: c.said(g), At: g.bound, Until: quiet})
-		g.advertAt = nextAdvert(g.advertAt, c.now, g.def.VRRP.Interval)
-	}
-	g.wakeAt(g.advertAt)
-}
-
-// announce sends what is due of a schedule that began at an instant, of which some are
-// sent, and wakes for the next.
-func (c *Core) announce(g *group, what []Place, from election.Instant, sent *int, schedule vipctl.Announcements) {
-	quiet := quietFrom(g.deadline)
-	if at, ok := schedule.At(*sent); ok && !c.now.Before(from.Add(at)) && c.now.Before(quiet) {
-		c.do(Announce{Group: g.def.Name, At: what, Until: quiet})
-		*sent++
-	}
-	if at, ok := schedule.At(*sent); ok {
-		g.wakeAt(later(c.now, from.Add(at)))
-	}
-}
-
-// nextAdvert keeps the adverts on their grid, so that lateness does not add up,
-// and skips what was missed.
-func nextAdvert(due, now election.Instant, interval time.Duration) election.Instant {
-	next := due.Add(interval)
-	if !next.After(now) {
-		next = now.Add(interval)
-	}
-	return next
-}
-
 // bound: the addresses are on; from here on the node is Active.
 func (c *Core) bound(ev Bound) {
 	g := c.groups[ev.Group]
@@ -464,7 +418,8 @@ func (c *Core) bound(ev Bound) {
 	c.say(Info, "vip active", "group", ev.Group, "epoch", g.epoch, "reason", c.why(g), "waited", c.now.Sub(g.since))
 	g.enter(active, c.now)
 	g.proven = true
-	g.announced, g.advertAt = 0, c.now
+	g.announced, g.telling, g.advertAt = announcing{}, telling{}, c.now
+	g.claims, g.lingers, g.mending = nil, nil, mending{}
 	g.refreshed, g.missing = c.now, false
 	c.speaking(g, true)
 	c.askNow = true // so that everyone knows that it is open

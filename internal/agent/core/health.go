@@ -55,12 +55,12 @@ func (c *Core) condition(g *group) condition {
 		case w == 0:
 			out.pending = append(out.pending, "check "+name+" has no result yet")
 		default: // with the doubt in favour of who serves: a new check is no reason to move
-			out.add(w, g.open(), "check "+name, "")
+			out.add(w, g.open() || c.mayInherit(g), "check "+name, "")
 		}
 	}
 	for _, t := range g.def.TrackInterfaces {
 		down, known := c.linkDown[t.Interface]
-		out.add(t.Weight, known && !down, "interface "+t.Interface, "it is missing or down")
+		out.add(t.Weight, known && !down || !known && c.mayInherit(g), "interface "+t.Interface, "it is missing or down")
 	}
 	out.adjust = min(max(out.adjust, -mostAdjust), mostAdjust)
 	return out
@@ -88,7 +88,7 @@ func (c *Core) ails(g *group) []string {
 // not to be chosen, and what is added to its priority.
 func (c *Core) fitness(g *group) (election.Unfit, int16) {
 	u, k := c.unfit(g), c.condition(g)
-	if u == 0 && (len(k.failing) > 0 || len(k.pending) > 0 && !g.open()) {
+	if u == 0 && (len(k.failing) > 0 || len(k.pending) > 0 && !g.open() && !c.mayInherit(g)) {
 		u = election.UnfitCheck
 	}
 	return u, int16(k.adjust)

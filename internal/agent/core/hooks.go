@@ -15,11 +15,18 @@ const (
 // transitions says where each group stands now, if that is not what was said last. It
 // comes after everything else that a step does: nothing waits for a hook.
 func (c *Core) transitions() {
-	if !c.advanced || c.cfg.Self.Role == fsm.Witness { // which never has one
+	if !c.advanced {
 		return
 	}
 	c.advanced = false
+	c.measure()
+	if c.cfg.Self.Role == fsm.Witness { // which never has one
+		return
+	}
 	for _, g := range c.sorted() {
+		if g.phase == active && g.stood == stoodActive && !g.standsAgain { // nearly always
+			continue
+		}
 		to, why := c.stands(g)
 		if to == "" || to == g.stood && !g.standsAgain {
 			continue
@@ -81,6 +88,7 @@ func (c *Core) watchQuorum() {
 		for _, g := range c.groups {
 			g.standsAgain, g.touched = g.stood != "", true
 		}
+		c.reannounce(everywhere)
 	case has:
 		c.quorumHad = true
 	case c.quorumHad:
@@ -101,4 +109,5 @@ func (c *Core) cameBack(from fsm.InstanceID) {
 			g.standsAgain, g.touched = true, true
 		}
 	}
+	c.reannounce(everywhere)
 }

@@ -30,6 +30,8 @@ type leading struct {
 
 	documentAt   uint64           // the index at which the present document was applied
 	documentSeen election.Instant // and when that was
+
+	phases phases // what is to be in the history
 }
 
 // opening is how the present owner of a group gets on with opening it.
@@ -72,6 +74,7 @@ func newLeading() leading {
 		opening:  map[string]*opening{},
 		nonvoter: map[fsm.InstanceID]bool{},
 		removed:  map[fsm.InstanceID]bool{},
+		phases:   phases{proposed: map[string]proposal{}},
 	}
 }
 
@@ -165,6 +168,7 @@ func (c *Core) leaderDuties() {
 		c.lead.proposed[a.Group] = c.now
 		c.say(Info, "assigning", "group", a.Group, "from", c.name(c.state.Assignments[a.Group].Owner),
 			"to", c.name(a.Owner), "reason", a.Reason.String())
+		c.timeChange(&a)
 		c.do(Propose{Command: fsm.Command{Assign: &a}})
 	}
 	c.changeMembers()
@@ -315,10 +319,8 @@ func (c *Core) observeOpenings() {
 
 // previousOwner looks up in the history from whom an epoch took its group.
 func (c *Core) previousOwner(group string, epoch uint64) fsm.InstanceID {
-	for _, ch := range slices.Backward(c.state.History) {
-		if ch.Group == group && ch.Epoch == epoch {
-			return ch.From
-		}
+	if e, ok := c.state.Change(group, epoch); ok {
+		return e.From
 	}
 	return fsm.InstanceID{}
 }
@@ -339,7 +341,7 @@ func (c *Core) votersReady() bool {
 }
 
 // overdue reports whether the owner should have opened the group by now: within
-// three leases, twice that after the first failure, and so on. It catches an owner
+// three leases and what many addresses take, twice that after the first failure, and so on. It catches an owner
 // whose questions arrive and whose answers do not; the doubling keeps the group
 // from being passed round when nobody reaches a majority. An owner that this node
 // alone does not hear may well be open; then the word of those that hear it counts.
@@ -347,11 +349,18 @@ func (c *Core) overdue(group string, owner fsm.InstanceID, o *opening) bool {
 	if c.lead.readySince == 0 {
 		return false
 	}
-	patience := election.NotOpenLeases * c.hearing.LeaseOf(owner) << min(o.tries, 6)
+	patience := election.NotOpenLeases*c.hearing.LeaseOf(owner)<<min(o.tries, 6) + c.openTime(group)
 	if c.hearing.Silent(c.now, owner) {
 		return c.toldDark(group, o.epoch) > patience
 	}
 	return c.now.Sub(max(o.from, c.lead.readySince)) > patience
+}
+
+// openTime is what it may take besides to ask the LAN about the addresses of a group and to
+// put them on: little, unless there are a thousand.
+func (c *Core) openTime(group string) time.Duration {
+	def, _ := c.state.Document.Group(group)
+	return time.Duration(len(def.Addresses)) * time.Millisecond
 }
 
 // toldDark is for how long the group has been dark by the word of those that hear
@@ -371,6 +380,9 @@ func (c *Core) proposed(ev Proposed) {
 	if e := ev.Command.Enrol; e != nil && ev.Err != nil {
 		c.say(Warn, "the node's entry was not committed; it is tried again", "node", e.Node.Name, "error", ev.Err)
 	}
+	if r := ev.Command.Report; r != nil {
+		c.reported(r, ev.Err)
+	}
 	a := ev.Command.Assign
 	if a == nil {
 		return
@@ -388,7 +400,7 @@ func (c *Core) Move(group, node string) (fsm.Command, error) {
 		return fsm.Command{}, errNoMoves
 	}
 	if _, ok := c.state.Document.Group(group); !ok {
-		return fsm.Command{}, fmt.Errorf("there is no group %q", group)
+		return fsm.Command{}, fsm.UnknownGroup(c.state.Document, group)
 	}
 	n, ok := c.state.NodeByName(node)
 	if !ok {

@@ -219,3 +219,17 @@ func TestFailuresAreRemembered(t *testing.T) {
 		})
 	}
 }
+
+// That its owner is stopping is a reason to move a group at once, and not with the next
+// tick: the owner waits for that.
+func TestStoppingIsNews(t *testing.T) {
+	p := newPair(t, fsm.QuorumLossRelease)
+	p.apply(fsm.Command{Assign: &fsm.Assign{Group: "web", Owner: p.other.ID, Seen: p.state.Assignments["web"].Epoch, Reason: fsm.ReasonMove}})
+	p.run(2 * testRenew)
+	p.step(Woke{}) // its own tick is over
+	did := p.since(func() { p.tell(election.Renewal{Health: election.Health{VoterReady: true, Stopping: true}}) })
+	moved := effectsOf[Propose](did)
+	if len(moved) != 1 || moved[0].Command.Assign == nil || moved[0].Command.Assign.Owner != p.self.ID || moved[0].Command.Assign.Reason != fsm.ReasonShutdown {
+		t.Fatalf("proposed %+v, want web to be moved at once", moved)
+	}
+}

@@ -25,13 +25,14 @@ type joining struct {
 type newcomer struct {
 	at        []Place
 	since     election.Instant
-	announced int
+	announced announcing
 }
 
 // changeReach gives the group other addresses or devices. What can stay does. Else all
 // that is held under the old ones is shut first, and the LAN is asked about the new ones.
 func (c *Core) changeReach(g *group, def fsm.Group) {
 	stay, away := divide(g.bound, def)
+	restands := len(minus(stay, g.bound)) > 0
 	if c.mayStay(g, def, stay, away) {
 		g.bound, g.at = stay, stay
 		c.depart(g, away)
@@ -43,6 +44,11 @@ func (c *Core) changeReach(g *group, def fsm.Group) {
 		}
 	}
 	g.def, g.anew, g.resolved = def, g.anew || g.resolved, false
+	if g.open() {
+		if along := c.accompany(g, g.bound); along || restands {
+			c.refresh(g)
+		}
+	}
 	c.resolve(g)
 }
 
@@ -74,10 +80,12 @@ func (c *Core) awaited(at []Place) bool {
 	})
 }
 
-// divide tells the places that the group goes on to have from those that it has not.
+// divide tells the places that the group goes on to have from those that it has not. One
+// that is to stand otherwise on its device stays: it is replaced where it is.
 func divide(at []Place, def fsm.Group) (stay, away []Place) {
 	for _, p := range at {
-		if slices.Contains(def.Addresses, p.Prefix) {
+		if is := def.Standing(p.Prefix.Addr()); slices.Contains(def.Addresses, p.Prefix) && is.Interface == p.Spec.Interface {
+			p.Spec = is
 			stay = append(stay, p)
 		} else {
 			away = append(away, p)
@@ -88,14 +96,25 @@ func divide(at []Place, def fsm.Group) (stay, away []Place) {
 
 // minus is what of these is not among the others.
 func minus[T comparable](of, not []T) []T {
+	has := func(v T) bool { return slices.Contains(not, v) }
+	if len(of)*len(not) > manyPairs {
+		there := make(map[T]struct{}, len(not))
+		for _, v := range not {
+			there[v] = struct{}{}
+		}
+		has = func(v T) bool { _, ok := there[v]; return ok }
+	}
 	var out []T
 	for _, v := range of {
-		if !slices.Contains(not, v) {
+		if !has(v) {
 			out = append(out, v)
 		}
 	}
 	return out
 }
+
+// manyPairs is from when it pays to look things up rather than to compare each with each.
+const manyPairs = 256
 
 // depart shuts and takes off what leaves an open group. Nothing is released: that would
 // end the voters' notes of the addresses that stay. The notes of those that go run out
@@ -105,7 +124,10 @@ func (c *Core) depart(g *group, at []Place) {
 	if len(at) == 0 {
 		return
 	}
-	g.leaving = removal{at: at, gen: c.nextGen()}
+	g.leaving = removal{at: at, gen: c.nextGen(), reset: !g.def.KeepConnections && !c.cfg.LifetimeFence}
+	if g.telling.gen != 0 { // with addresses that go
+		g.telling = telling{what: g.bound}
+	}
 	c.shutFence(g, at)
 	c.unbind(g, &g.leaving)
 }
@@ -167,6 +189,7 @@ func (c *Core) whileJoining(g *group) {
 		return
 	}
 	g.bound = g.at
+	c.accompany(g, g.bound)
 	c.fenceThenAddress(g, j.at, j.gen)
 }
 
@@ -207,6 +230,9 @@ func (c *Core) joined(g *group, ev Bound) {
 
 // here are those that are on this host under the group, and stay.
 func (g *group) here(at []Place) []Place {
+	if len(g.joining.at) == 0 && len(at) > 0 && len(at) == len(g.bound) && &at[0] == &g.bound[0] {
+		return at
+	}
 	return minus(at, slices.Concat(minus(at, g.bound), g.joining.at))
 }
 
@@ -225,8 +251,11 @@ func holdsAll(s election.GroupState) bool { return s.Phase == election.PhaseOpen
 // redefine takes what the document says of a group whose addresses stay where they
 // are. Who listens for its virtual routers must know what they are now.
 func (c *Core) redefine(g *group, def fsm.Group) {
-	same := sameVRRP(g.def.VRRP, def.VRRP) && g.def.Preempt == def.Preempt
+	same := sameVRRP(g.def.VRRP, def.VRRP) && g.def.Preempt == def.Preempt && slices.Equal(g.def.Advertised(), def.Advertised())
 	g.def = def
+	if g.open() && c.accompany(g, minus(g.bound, g.joining.at)) {
+		c.refresh(g)
+	}
 	if same {
 		return
 	}

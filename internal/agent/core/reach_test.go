@@ -140,7 +140,7 @@ func TestAddressJoinsAnOpenGroup(t *testing.T) {
 	s.did, s.served = nil, 0
 	s.step(placedOn("eth0", all[len(all)-1]))
 	s.attend(time.Second)
-	fresh := []Place{{"eth0", otherAddr}}
+	fresh := []Place{{Link: "eth0", Prefix: otherAddr}}
 	asked, bound := effectsOf[Probe](s.did), effectsOf[Bind](s.did)
 	if len(asked) != 1 || !slices.Equal(asked[0].At, fresh) || len(bound) != 1 || !slices.Equal(bound[0].At, fresh) {
 		t.Fatalf("asked for %+v, bound %+v; want %v", asked, bound, fresh)
@@ -274,7 +274,7 @@ func TestProbeOfOtherAddressesIsVoid(t *testing.T) {
 	s.step(Probed{Group: "web", Gen: first[0].Gen})
 	s.attend(time.Second)
 	got := effectsOf[Probe](s.did)
-	if len(got) != 2 || !slices.Equal(got[1].At, []Place{{"eth0", otherAddr}}) || s.vip().State != "active" {
+	if len(got) != 2 || !slices.Equal(got[1].At, []Place{{Link: "eth0", Prefix: otherAddr}}) || s.vip().State != "active" {
 		t.Fatalf("asked for %+v, and the group is %s; want %s asked for before it is held", got, s.vip().State, otherAddr)
 	}
 }

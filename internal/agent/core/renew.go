@@ -53,12 +53,8 @@ func (c *Core) poll() election.Poll {
 // tells them how it is. The own vote goes through the same code, with sending and
 // receipt at the same instant.
 func (c *Core) renew() {
-	c.askNow = false
+	c.askNow, c.renewDue = false, false
 	if !c.state.Formed() {
-		return
-	}
-	if c.now <= c.lastStamp { // two questions never carry one stamp
-		c.askNow = true
 		return
 	}
 	c.lastStamp = c.now
@@ -69,16 +65,30 @@ func (c *Core) renew() {
 		Grace:   c.cfg.Grace,
 		Applied: c.state.Index,
 		Health:  election.Health{VoterReady: c.voter.Ready(c.now), Stopping: c.stop.asked},
-		Hears:   c.hearing.Hears(c.now),
+		Hears:   c.hears(),
 		Sources: c.ownSources(),
 		Groups:  c.groupStates(),
 	}
+	c.pace.asked(c.now, len(r.Groups), c.cfg.Renew)
 	if to := c.others(); len(to) > 0 {
 		c.do(Send{To: to, Datagrams: election.AppendRenewal(nil, r)})
 	}
 	if c.log.Last.Has(c.cfg.Self.ID) {
 		c.ownVote(r)
 	}
+}
+
+// hears is whom this node says that it hears. One that has only begun to listen says
+// nothing, lest it be taken for deaf and lose what it has kept over its restart; later,
+// who hears nobody names itself alone.
+func (c *Core) hears() []election.Hearsay {
+	if c.now.Sub(c.cfg.Started) < c.cfg.Lease && !c.hearing.Quorum(c.now, c.log.Last) {
+		return nil
+	}
+	if said := c.hearing.Hears(c.now); len(said) > 0 {
+		return said
+	}
+	return []election.Hearsay{{Node: c.cfg.Self.ID}}
 }
 
 // ownVote is a vote like any other: what blocks others blocks this node too.
@@ -182,9 +192,10 @@ func (c *Core) heardRenewal(r election.Renewal) {
 		}
 		p.stamp, p.coming, p.parts = r.Stamp, newHeardGroups(r.Applied), map[uint8]bool{}
 	}
+	stopping := r.Health.Stopping != p.health.Stopping
 	p.health = r.Health
-	if !slices.Equal(p.sources, r.Sources) {
-		p.sources = r.Sources
+	if fresh := minus(r.Sources, p.sources); len(fresh) > 0 { // what it had before stays known: it may have begun anew, and not yet found all
+		p.sources = slices.Concat(fresh, p.sources)[:min(len(fresh)+len(p.sources), 2*election.MaxSources)]
 		c.nameInsiders()
 	}
 	c.hearing.Reported(c.now, r.From, min(r.Lease, c.state.Document.MaxHold), r.Hears)
@@ -199,6 +210,7 @@ func (c *Core) heardRenewal(r election.Renewal) {
 	}
 	p.parts[r.Part] = true
 	whole := len(p.parts) >= int(r.Parts)
+	news := stopping || whole && !(p.heardGroups.saysAs(p.coming) && c.allHeard())
 	if whole {
 		p.heardGroups = p.coming
 	}
@@ -207,9 +219,32 @@ func (c *Core) heardRenewal(r election.Renewal) {
 		c.writeHold(need)
 		c.reply(election.Reply{To: r.From, Answer: a})
 	}
-	if c.leader.Self && whole {
+	if c.leader.Self && news {
 		c.leaderDuties()
 	}
+}
+
+// saysAs reports whether the leader would decide by the other what it decides by this
+// one. The regular round looks at what only time changes.
+func (h heardGroups) saysAs(o heardGroups) bool {
+	if h.applied != o.applied || len(h.groups) != len(o.groups) || len(h.dark)+len(o.dark) > 0 {
+		return false
+	}
+	for name, was := range h.groups {
+		is, same := o.groups[name]
+		was.Since, is.Since = min(was.Since, 1), min(is.Since, 1) // zero says that addresses are still to come
+		if !same || was.GroupState != is.GroupState {
+			return false
+		}
+	}
+	return true
+}
+
+// allHeard reports whether nobody is missing: every node was heard of late.
+func (c *Core) allHeard() bool {
+	return !slices.ContainsFunc(c.nodes(), func(n fsm.Node) bool {
+		return n.ID != c.cfg.Self.ID && !c.hearing.HeardWithin(c.now, n.ID, 2*c.cfg.Renew)
+	})
 }
 
 // heardRelease drops the voter's notes, and asks again at once for what this node
@@ -269,7 +304,7 @@ func (c *Core) answered(a election.Answer) {
 		if g == nil {
 			continue
 		}
-		g.touched = true
+		g.touched = g.touched || c.matters(g, a, ga)
 		switch ga.Verdict {
 		case election.Confirmed:
 			g.holder.Confirm(c.now, a, ga)
@@ -283,6 +318,17 @@ func (c *Core) answered(a election.Answer) {
 			c.complain(g, a, ga)
 		}
 	}
+}
+
+// matters reports whether the group is to be looked at because of an answer. Most that
+// come for an open group only say again what others of the same question have said: they
+// cannot move its deadline. There are hundreds of them a second with hundreds of groups.
+func (c *Core) matters(g *group, a election.Answer, ga election.GroupAnswer) bool {
+	if ga.Verdict != election.Confirmed || g.phase != active || g.proof != g.epoch || g.unproven.since != 0 || len(g.joining.at) > 0 {
+		return true
+	}
+	alone := len(c.log.Last.Voters) == 1
+	return a.Echo.At.Add(a.Lease).After(g.deadline) && (alone || a.From != c.cfg.Self.ID)
 }
 
 // calledStale: a voter has applied a newer epoch than the one asked for. If that
@@ -361,7 +407,7 @@ func (c *Core) repeatReleases() {
 			gs = append(gs, g)
 		}
 	}
-	if len(gs) > 0 {
+	if len(gs) > 0 && c.mayRelease() {
 		c.tellRelease(gs...)
 	}
 }
@@ -393,86 +439,3 @@ func (c *Core) probed(ev Probed) {
 		g.proven, g.conflict = true, ""
 	}
 }
-
-// placed: the devices of the group on this host.
-func (c *Core) placed(ev Placed) {
-	g := c.groups[ev.Group]
-	if g == nil || ev.Gen != g.asked {
-		return // for an older version of the group
-	}
-	g.touched = true
-	if ev.Err != nil {
-		if g.resolved || g.placeErr != ev.Err.Error() {
-			c.say(Warn, "no device for the group on this host", "group", ev.Group, "error", ev.Err)
-		}
-		g.resolved, g.anew, g.placeErr = false, false, ev.Err.Error()
-		return
-	}
-	if g.open() && len(minus(g.bound, ev.At)) > 0 {
-		c.shut(g, "device-changed")
-	}
-	g.resolved, g.anew, g.at, g.placeErr = true, false, ev.At, ""
-	before := g.seats
-	c.seat(g)
-	if g.open() {
-		c.joins(g, before)
-	}
-}
-
-// link: a device came or went. What is placed on one that cannot carry anything
-// is let go at once: waiting for the lease would only cost time.
-func (c *Core) link(ev Link) {
-	down, known := c.linkDown[ev.Name]
-	c.linkDown[ev.Name] = !ev.OK
-	if (known || !c.tracked(ev.Name)) && down == !ev.OK {
-		return
-	}
-	c.weighAll()
-	c.supplyAll()
-	for _, g := range c.sorted() {
-		if c.misplaced(g) || slices.ContainsFunc(g.at, func(p Place) bool { return p.Link == ev.Name }) {
-			c.resolve(g)
-		}
-	}
-	c.fitnessChanged()
-}
-
-// misplaced reports whether the group has no device that works on this host now, so
-// that another may have come to be the right one. A group that is well placed is
-// left alone: what happens to other devices must not move it.
-func (c *Core) misplaced(g *group) bool { return !g.resolved || c.onDeadLink(g) }
-
-// resolveMisplaced looks again for devices now and then: an address that comes to a
-// device, and makes it the right one, is no event.
-func (c *Core) resolveMisplaced() {
-	if c.now.Before(c.resolveAt) {
-		return
-	}
-	c.resolveAt = c.now.Add(resolveEvery)
-	for _, g := range c.sorted() {
-		if c.misplaced(g) {
-			c.resolve(g)
-		}
-	}
-}
-
-// resolveEvery is between two looks for the device of a group that has none.
-const resolveEvery = 5 * time.Second
-
-// addressGone: somebody took an address off that is held here. It is put back, as
-// long as the lease is ours.
-func (c *Core) addressGone(ev AddressGone) {
-	for _, g := range c.sorted() {
-		at := slices.IndexFunc(g.bound, func(p Place) bool { return p.Prefix.Addr() == ev.Addr })
-		if at < 0 || g.phase != active || c.now.Sub(max(g.since, g.newcomer.since)) < settled || slices.Contains(g.joining.at, g.bound[at]) {
-			continue
-		}
-		c.say(Warn, "the address was removed by somebody else and is put back", "group", g.def.Name, "address", ev.Addr, "link", ev.Link)
-		g.missing = true
-		c.refresh(g)
-	}
-}
-
-// settled is how long after a group opened the news of its own last removal, which
-// can be late, may still come.
-const settled = 200 * time.Millisecond

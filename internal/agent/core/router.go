@@ -47,9 +47,13 @@ func NewAlone(cfg AloneConfig) *Core {
 	return c
 }
 
-// begin makes the groups those of the document, for good.
+// begin is the first step. Alone it makes the groups those of the document, for good.
 func (c *Core) begin() {
 	c.begun = true
+	if !c.alone {
+		c.beginHeritage()
+		return
+	}
 	c.documentChanged()
 	c.beginSweep()
 	for _, g := range c.groups {

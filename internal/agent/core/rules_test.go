@@ -107,6 +107,9 @@ func TestKernelThatDoesNotKeepTheAddress(t *testing.T) {
 		for _, e := range effectsOf[Refresh](s.did) {
 			s.step(Refreshed{Group: e.Group, Gen: e.Gen, Err: err})
 		}
+		for _, e := range effectsOf[Converge](s.did) {
+			s.step(converged(e, err))
+		}
 		s.did, s.served = nil, 0
 	}
 	pass := func(s *solo) { s.serve(refreshEvery + 100*time.Millisecond) }
@@ -151,7 +154,7 @@ func TestKernelThatDoesNotKeepTheAddress(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := holding(t)
-			s.did, s.served = nil, 0
+			s.did, s.served, s.kernel = nil, 0, errKernel
 			tt.do(s)
 			g := s.core.groups["web"]
 			if held := g.phase == active; held != tt.held || !tt.held && s.core.unfit(g) != election.UnfitKernel {

@@ -62,7 +62,7 @@ func (s *seat) wake() election.Instant {
 func (c *Core) seat(g *group) {
 	old, was := g.seats, g.seated
 	g.seats, g.seated, g.seatErr = nil, g.def, ""
-	virtuals, err := Virtuals(g.def.VRRP, g.at)
+	virtuals, err := Virtuals(g.def.VRRP, Advertised(g.def, g.at))
 	for _, v := range virtuals {
 		i := slices.IndexFunc(old, func(s *seat) bool { return s.Link == v.Link && s.Family == v.Family })
 		var before *seat
@@ -70,10 +70,11 @@ func (c *Core) seat(g *group) {
 			before = old[i]
 		}
 		if before != nil && slices.Equal(before.Addresses, v.Addresses) && sameVRRP(was.VRRP, g.def.VRRP) && was.Preempt == g.def.Preempt {
+			before.at = placesOf(Advertised(g.def, g.at), v)
 			g.seats = append(g.seats, before)
 			continue
 		}
-		s := &seat{Virtual: v, at: placesOf(g.at, v), peers: peersOf(g.def.VRRP, v.Family)}
+		s := &seat{Virtual: v, at: placesOf(Advertised(g.def, g.at), v), peers: peersOf(g.def.VRRP, v.Family)}
 		if err = c.furnish(g, s, before); err != nil {
 			break
 		}
@@ -288,9 +289,7 @@ func (c *Core) heed(g *group, s *seat, because vrrpcompat.Event, e vrrpcompat.Ef
 			c.advertise(g, s.at)
 		}
 	case vrrpcompat.Announce:
-		if quiet := quietFrom(g.deadline); g.phase == active && c.now.Before(quiet) {
-			c.do(Announce{Group: g.def.Name, At: g.here(s.at), Until: quiet})
-		}
+		c.announceAgain(g, s.at)
 	case vrrpcompat.Changed:
 		g.touched, g.cause = true, e.Cause
 		c.say(Debug, "virtual router", "group", g.def.Name, "link", s.Link, "family", s.Family.String(),
@@ -308,7 +307,7 @@ func (c *Core) heed(g *group, s *seat, because vrrpcompat.Event, e vrrpcompat.Ef
 // advertise sends the adverts of these addresses at once, while they may be sent.
 func (c *Core) advertise(g *group, at []Place) {
 	if quiet := quietFrom(g.deadline); g.phase == active && c.now.Before(quiet) {
-		c.do(Advertise{Group: g.def.Name, VRRP: c.said(g), At: g.here(at), Until: quiet})
+		c.adverts(g, c.said(g), g.here(at), quiet)
 	}
 }
 
@@ -332,13 +331,13 @@ func (g *group) unasked() []Place {
 	if len(g.seats) == 0 {
 		return g.at
 	}
-	var out []Place
+	var spoken []Place
 	for _, s := range g.seats {
-		if !s.heard {
-			out = append(out, s.at...)
+		if s.heard {
+			spoken = append(spoken, s.at...)
 		}
 	}
-	return out
+	return minus(g.at, spoken)
 }
 
 // farewell says priority 0 for what was let go, now that the addresses are gone.
@@ -346,7 +345,7 @@ func (c *Core) farewell(g *group) {
 	if len(g.lastWords) > 0 && c.now.Before(g.quiet) {
 		v := g.def.VRRP
 		v.Priority = uint8(vrrpcompat.Release)
-		c.do(Advertise{Group: g.def.Name, VRRP: v, At: g.lastWords, Until: g.quiet})
+		c.adverts(g, v, g.lastWords, g.quiet)
 	}
 	g.lastWords = nil
 }

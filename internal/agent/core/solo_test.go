@@ -36,7 +36,7 @@ func testDocument() fsm.Document {
 func placedOn(link string, e Resolve) Placed {
 	out := Placed{Group: e.Group.Name, Gen: e.Gen}
 	for _, p := range e.Group.Addresses {
-		out.At = append(out.At, Place{link, p})
+		out.At = append(out.At, Place{Link: link, Prefix: p})
 	}
 	return out
 }
@@ -97,7 +97,7 @@ func TestUptimeOfYears(t *testing.T) {
 	if hears := s.renewal(testRenew).Hears; len(hears) != 1 {
 		t.Fatalf("hears %v, want the other node", hears)
 	}
-	if hears := s.renewal(2 * time.Hour).Hears; len(hears) != 0 {
+	if hears := s.renewal(2 * time.Hour).Hears; len(hears) != 1 || hears[0].Node != s.self.ID {
 		t.Fatalf("hears %v, which was silent for two hours", hears)
 	}
 	s.renewal(2 * year) // can be decoded, and this is what matters
@@ -126,7 +126,7 @@ func TestLatePlacedIsVoid(t *testing.T) {
 	s.step(placedOn("eth0", resolves[1]))
 	s.serve(time.Second)
 	got := effectsOf[Bind](s.did)
-	if len(got) != 1 || !slices.Equal(got[0].At, []Place{{"eth0", otherAddr}}) {
+	if len(got) != 1 || !slices.Equal(got[0].At, []Place{{Link: "eth0", Prefix: otherAddr}}) {
 		t.Fatalf("binds %v, want %s", got, otherAddr)
 	}
 }
@@ -171,7 +171,9 @@ type solo struct {
 	now         election.Instant
 	state       *fsm.State
 	did         []Effect
-	served      int // of did, by serve
+	served      int   // of did, by serve
+	busy        bool  // connections take long to be reset
+	kernel      error // not nil: whoever tests it says what the host is like
 }
 
 func newSolo(t *testing.T, uptime time.Duration) *solo {
@@ -189,7 +191,30 @@ func newSolo(t *testing.T, uptime time.Duration) *solo {
 // step gives it an event, a millisecond later.
 func (s *solo) step(ev Event) {
 	s.now = s.now.Add(time.Millisecond)
-	s.did = append(s.did, s.core.Step(s.now, ev)...)
+	did := s.core.Step(s.now, ev)
+	s.did = append(s.did, did...)
+	for _, e := range did {
+		switch e := e.(type) {
+		case ResetConnections:
+			if !s.busy {
+				s.step(ConnectionsReset{Group: e.Group, Gen: e.Gen})
+			}
+		case Converge:
+			if s.kernel == nil {
+				s.step(converged(e, nil))
+			}
+		}
+	}
+}
+
+// converged answers Converge: nothing is missing, and what was to be renewed is, or not.
+func converged(e Converge, err error) (out Converged) {
+	for _, h := range e.Held {
+		if h.Renew {
+			out.Groups = append(out.Groups, Mended{Group: h.Group, Gen: h.Gen, Renewed: true, Err: err})
+		}
+	}
+	return out
 }
 
 func (s *solo) apply(cmd fsm.Command) {

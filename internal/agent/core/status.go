@@ -11,8 +11,8 @@ import (
 	"github.com/quorate/quorate/vrrpcompat"
 )
 
-// Status is what a node knows, for people and for `quorate status --json`: the
-// fields of design.md 5.2 and some more.
+// Status is what a node knows, for people and for `quorate status --json`; docs/cli.md
+// has the fields.
 type Status struct {
 	Cluster   string  `json:"cluster"`
 	ClusterID string  `json:"cluster_id,omitempty"`
@@ -26,6 +26,8 @@ type Status struct {
 	RenewMS   float64 `json:"renew_ms"`
 	State     string  `json:"state"`    // waiting, forming, joining, refused, running, stopping, removed
 	Revision  uint64  `json:"revision"` // of the document
+	// Shadow: the node only looks on, and what it holds is held nowhere.
+	Shadow bool `json:"shadow,omitempty"`
 	// Election is raft or vrrp. SingleOwner: at no instant can two nodes answer for an
 	// address; with vrrp nothing promises that.
 	Election    string         `json:"election"`
@@ -35,6 +37,9 @@ type Status struct {
 	VIPs        []VIPStatus    `json:"vips"`
 	// VRRPHeard counts the adverts heard, by result: accepted, or why refused.
 	VRRPHeard map[string]uint64 `json:"vrrp_heard,omitempty"`
+	// Neighbours is how many hosts this node knows that talked with addresses of the
+	// cluster: it would tell them of a take-over, one by one.
+	Neighbours int `json:"neighbours"`
 	// FenceDrops counts the frames that the fence dropped, by address.
 	FenceDrops map[string]uint64 `json:"fence_drops,omitempty"`
 	// Refused counts the connections between nodes that were refused, by reason, and
@@ -54,6 +59,8 @@ type MemberStatus struct {
 	Ready    bool   `json:"ready"`
 	Drained  bool   `json:"drained"`
 	Applied  uint64 `json:"applied"` // the last log entry that it said to have applied
+	// Sources are the addresses that its adverts come from.
+	Sources []string `json:"sources,omitempty"`
 }
 
 // VIPStatus is one group in a Status. State is as this node sees it.
@@ -63,20 +70,37 @@ type VIPStatus struct {
 	Owner     string   `json:"owner"`
 	Epoch     uint64   `json:"epoch"`
 	Reason    string   `json:"reason,omitempty"`
-	State     string   `json:"state"` // active, backup, waiting, yielded, unowned, fault
-	Open      bool     `json:"open"`  // some node said that it holds it
-	Held      bool     `json:"held"`  // its addresses are on this host, or may be
+	// Since is when it was given to its owner, by the clock of the leader that did so.
+	Since time.Time `json:"since,omitzero"`
+	State string    `json:"state"` // active, backup, waiting, yielded, unowned, fault
+	Open  bool      `json:"open"`  // some node said that it holds it
+	Held  bool      `json:"held"`  // its addresses are on this host, or may be
 	// WithoutProof: it is held here although no majority confirms that (on_quorum_loss:
 	// hold), so another node may answer too.
 	WithoutProof bool `json:"without_proof"`
 	// Failing: a check or tracked device of weight 0 fails on this node, or a check has no
 	// result yet; FailingWhy says which. Adjust is what the others add to its priority.
-	Failing          bool        `json:"failing"`
-	FailingWhy       []string    `json:"failing_why,omitempty"`
-	Adjust           int         `json:"adjust"`
-	LeaseRemainingMS float64     `json:"lease_remaining_ms"`
-	Problem          string      `json:"problem,omitempty"`
-	VRRP             *VRRPStatus `json:"vrrp,omitempty"`
+	Failing          bool     `json:"failing"`
+	FailingWhy       []string `json:"failing_why,omitempty"`
+	Adjust           int      `json:"adjust"`
+	LeaseRemainingMS float64  `json:"lease_remaining_ms"`
+	// Claims are those of other hosts to addresses that this node holds, since it has them.
+	Claims []ClaimStatus `json:"claims,omitempty"`
+	// Mended is how often something of the group was missing on this host while it held
+	// it, and was put back.
+	Mended  int         `json:"mended,omitempty"`
+	Problem string      `json:"problem,omitempty"`
+	VRRP    *VRRPStatus `json:"vrrp,omitempty"`
+	// Really is who has the group while this node only looks on; empty: nobody was heard.
+	Really string `json:"really,omitempty"`
+}
+
+// ClaimStatus is another host's claim to an address.
+type ClaimStatus struct {
+	Address   string  `json:"address"`
+	MAC       string  `json:"mac"` // the last that claimed it
+	Count     int     `json:"count"`
+	LastAgoMS float64 `json:"last_ago_ms"`
 }
 
 // VRRPStatus is how a group appears to VRRP speakers outside.
@@ -144,9 +168,14 @@ func (c *Core) Status(now election.Instant) Status {
 		s.Members = append(s.Members, c.memberStatus(now, n))
 	}
 	slices.SortFunc(s.Members, func(a, b MemberStatus) int { return cmp.Compare(a.Name, b.Name) })
+	given := c.given()
 	for _, def := range c.state.Document.Groups {
 		if g := c.groups[def.Name]; g != nil {
-			s.VIPs = append(s.VIPs, c.vipStatus(now, g))
+			v := c.vipStatus(now, g)
+			if e, ok := given[def.Name]; ok { // a later document named the same owner again
+				v.Since, v.Reason = e.At, e.Reason.String()
+			}
+			s.VIPs = append(s.VIPs, v)
 		}
 	}
 	return s
@@ -158,16 +187,31 @@ func (c *Core) memberStatus(now election.Instant, n fsm.Node) MemberStatus {
 		Voter: c.log.Last.Has(n.ID), Alive: true, Ready: c.voter.Ready(now),
 		Drained: c.state.Drained[n.ID], Applied: c.state.Index,
 	}
+	sources := c.ownSources()
 	if n.ID != c.cfg.Self.ID {
 		p := c.peers[n.ID]
 		m.Alive = p != nil && !c.hearing.Silent(now, n.ID)
 		m.Ready = m.Alive && p.health.VoterReady
-		m.Applied = 0
+		m.Applied, sources = 0, nil
 		if p != nil {
-			m.Applied = p.applied
+			m.Applied, sources = p.applied, p.sources
 		}
 	}
+	for _, a := range sources {
+		m.Sources = append(m.Sources, a.String())
+	}
 	return m
+}
+
+// given is the change that brought each group to its owner, as far as it is remembered.
+func (c *Core) given() map[string]*fsm.Event {
+	out := map[string]*fsm.Event{}
+	for _, h := range slices.Backward(c.state.Events) {
+		if _, later := out[h.Group]; !later && h.Kind == fsm.EventOwner && h.From != h.To {
+			out[h.Group] = h
+		}
+	}
+	return out
 }
 
 func (c *Core) vipStatus(now election.Instant, g *group) VIPStatus {
@@ -183,7 +227,10 @@ func (c *Core) vipStatus(now election.Instant, g *group) VIPStatus {
 		heard := p.groups[g.def.Name]
 		v.Open = v.Open || heard.Phase == election.PhaseOpen && heard.Epoch == a.Epoch
 	}
-	v.WithoutProof = g.unproven.since != 0
+	v.WithoutProof, v.Mended = g.unproven.since != 0, g.mended
+	if g.open() {
+		v.Claims = g.claimStatus(now)
+	}
 	v.FailingWhy, v.Adjust = c.ails(g), c.condition(g).adjust
 	v.Failing = len(v.FailingWhy) > 0
 	if g.open() {
@@ -194,6 +241,8 @@ func (c *Core) vipStatus(now election.Instant, g *group) VIPStatus {
 		v.Problem = "held without proof: no majority of voters is heard, and another node may answer too (on_quorum_loss: hold)"
 	case g.conflict != "":
 		v.Problem = g.conflict
+	case len(v.Claims) > 0:
+		v.Problem = v.Claims[0].Address + " is claimed by another host, " + v.Claims[0].MAC
 	case g.placeErr != "":
 		v.Problem = g.placeErr
 	case g.seatErr != "":
@@ -242,7 +291,7 @@ func (s *seat) status(held bool, priority uint8) RouterStatus {
 	return out
 }
 
-// vipState is the group's state as this node sees it (design.md 5.2).
+// vipState is the group's state as this node sees it (docs/cli.md).
 func (c *Core) vipState(now election.Instant, g *group, a fsm.Assignment) string {
 	switch {
 	case a.Owner.IsZero():

@@ -229,13 +229,17 @@ func (p ports) now() (at election.Instant) {
 	return at
 }
 
-func (p ports) Set(a netip.Addr, until election.Instant) error {
-	p.act(func(k *kernel) { k.setFence(a, until, lease) })
+func (p ports) Set(addrs []netip.Addr, until election.Instant) error {
+	for _, a := range addrs {
+		p.act(func(k *kernel) { k.setFence(a, until, lease) })
+	}
 	return nil
 }
 
-func (p ports) Delete(a netip.Addr) error {
-	p.act(func(k *kernel) { k.deleteFence(a) })
+func (p ports) Delete(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		p.act(func(k *kernel) { k.deleteFence(a) })
+	}
 	return nil
 }
 
@@ -244,22 +248,56 @@ func (p ports) takes() {
 	time.Sleep(p.life.host.c.net.jitter(50*time.Microsecond, 600*time.Microsecond))
 }
 
-func (p ports) AddAddress(_ string, a netip.Prefix, valid time.Duration) error {
-	p.takes()
-	p.act(func(k *kernel) { k.add(a.Addr(), valid) })
+func (p ports) Put(h core.Holding, valid time.Duration) error {
+	for _, at := range h.At {
+		p.takes()
+		p.act(func(k *kernel) { k.add(at.Prefix.Addr(), valid) })
+	}
 	return nil
 }
 
-func (p ports) RemoveAddress(_ string, a netip.Prefix) error {
-	p.takes()
-	p.act(func(k *kernel) { delete(k.addrs, a.Addr()) })
+func (p ports) Take(h core.Holding) error {
+	for _, at := range h.At {
+		p.takes()
+		p.act(func(k *kernel) { delete(k.addrs, at.Prefix.Addr()) })
+	}
 	return nil
 }
+
+func (p ports) Converge(held []core.Held, vips []netip.Addr, valid func(election.Instant) time.Duration) (out core.Converged) {
+	p.takes()
+	ours := map[netip.Addr]bool{}
+	p.act(func(k *kernel) {
+		for _, h := range held {
+			m := core.Mended{Group: h.Group, Gen: h.Gen, Renewed: h.Renew}
+			for _, at := range h.At {
+				ours[at.Prefix.Addr()] = true
+				if !k.has(at.Prefix.Addr()) {
+					m.Missing.At = append(m.Missing.At, at)
+				}
+				if h.Renew || !k.has(at.Prefix.Addr()) {
+					k.add(at.Prefix.Addr(), valid(h.Until))
+				}
+			}
+			if m.Renewed || !m.Missing.Empty() {
+				out.Groups = append(out.Groups, m)
+			}
+		}
+		for _, a := range vips {
+			if k.has(a) && !ours[a] {
+				out.Stray = append(out.Stray, core.Place{Link: "eth0", Prefix: netip.PrefixFrom(a, 24)})
+			}
+		}
+	})
+	return out
+}
+
+func (p ports) ResetConnections([]netip.Addr) error { return nil }
 
 func (p ports) LinkFor(netip.Addr) (string, error) { return "eth0", nil }
 func (p ports) HasLink(string) error               { return nil }
 
-func (p ports) RemoveLeftovers(of []netip.Addr) (removed []netip.Addr, err error) {
+func (p ports) RemoveLeftovers(of []netip.Addr, _ core.Holding) (removed []netip.Addr, err error) {
 	p.takes()
 	p.act(func(k *kernel) {
 		for _, a := range of {
@@ -272,26 +310,33 @@ func (p ports) RemoveLeftovers(of []netip.Addr) (removed []netip.Addr, err error
 	return removed, nil
 }
 
-func (p ports) Announce(_ string, a netip.Addr) error {
-	p.act(func(k *kernel) { k.speak("an announcement", a) })
+func (p ports) Announce(_ string, addrs []netip.Addr) error {
+	for _, a := range addrs {
+		p.act(func(k *kernel) { k.speak("an announcement", a) })
+	}
 	return nil
+}
+
+func (p ports) Tell(link string, addrs []netip.Addr) (next func() (more bool, err error)) {
+	return func() (bool, error) { return false, p.Announce(link, addrs) }
 }
 
 // Probe asks the LAN: another host that answers is found unless the link to it is cut.
 // It takes a fifth of a second on a real host; that must not be what keeps two owners apart.
-func (p ports) Probe(ctx context.Context, _ string, a netip.Addr) (net.HardwareAddr, bool, error) {
+func (p ports) Probe(ctx context.Context, _ string, addrs []netip.Addr) (at netip.Addr, _ net.HardwareAddr, found bool, err error) {
 	if err := pause(ctx, p.life.host.c.net.jitter(time.Millisecond, 300*time.Millisecond)); err != nil {
-		return nil, false, err
+		return at, nil, false, err
 	}
-	found := false
 	p.act(func(k *kernel) {
-		for i, o := range k.j.kernels {
-			if o != k && o.serves(a) && p.life.host.c.net.both(p.life.host.addr.Addr(), p.life.host.c.hosts[i].addr.Addr()) {
-				found = true
+		for _, a := range addrs {
+			for i, o := range k.j.kernels {
+				if o != k && o.serves(a) && p.life.host.c.net.both(p.life.host.addr.Addr(), p.life.host.c.hosts[i].addr.Addr()) {
+					at, found = a, true
+				}
 			}
 		}
 	})
-	return net.HardwareAddr{2, 0, 0, 0, 0, 1}, found, nil
+	return at, net.HardwareAddr{2, 0, 0, 0, 0, 1}, found, nil
 }
 
 func (p ports) Serve(fsm.Group, []core.Place) error { return nil }
