@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -37,6 +36,7 @@ type checker struct {
 	r    *report
 	host Host
 	cfg  *Config
+	top  pos // of the file's first key
 	// applied: the file is read for its document alone.
 	applied bool
 }
@@ -49,8 +49,14 @@ func bad[T any](c *checker, f field[T], text, do string) {
 // missing reports a required key that is not written. The place is that of the
 // mapping that lacks it.
 func (c *checker) missing(at pos, path, do string) {
-	c.r.add(at, path, "required", "", do)
+	e := c.r.add(at, path, required, "", do)
+	if at == c.top && e != nil {
+		e.src = nil // the first line says nothing of what the file lacks
+	}
 }
+
+// required is what is wrong with a key that is not there.
+const required = "required"
 
 // warn notes what is allowed and probably not meant.
 func (c *checker) warn(at pos, path, text, do string) {
@@ -62,7 +68,7 @@ func (c *checker) warn(at pos, path, text, do string) {
 // that is not written must not be a VIP, and the document needs the lease.
 func (c *checker) check(raw rawConfig) {
 	cfg := c.cfg
-	cfg.Election = oneOf(c, raw.election, ElectRaft, ElectRaft, ElectVRRP)
+	cfg.Election = oneOf(c, raw.election, ElectRaft)
 	cfg.Cluster = c.name(raw.cluster, "")
 	cfg.Node = c.node(raw.node)
 	c.log(raw)
@@ -75,12 +81,13 @@ func (c *checker) check(raw rawConfig) {
 	if raw.cluster.have == absent && raw.topPos != (pos{}) {
 		c.missing(raw.topPos, "cluster", "write cluster: NAME, the same on every node")
 	}
-	cfg.Role = oneOf(c, raw.role, fsm.Member, fsm.Member, fsm.Witness)
-	cfg.Fence = oneOf(c, raw.fence, BPF, BPF, Lifetime)
+	cfg.Role = oneOf(c, raw.role, fsm.Member)
+	cfg.Fence = oneOf(c, raw.fence, BPF)
 	c.timing(raw)
 	c.files(raw)
 	c.replicated(raw)
 	c.addresses(raw)
+	c.http(raw)
 }
 
 // name checks the name of a cluster, node or group: it becomes part of metrics,
@@ -128,17 +135,18 @@ func (c *checker) node(f field[string]) string {
 	return name
 }
 
-// oneOf checks a word that must be the name of one of the choices.
-func oneOf[T fmt.Stringer](c *checker, f field[string], def T, choices ...T) T {
+// oneOf checks a word that must be the name of one of the key's choices. def is what
+// the key is when it is not written, which is the first of them.
+func oneOf[T fmt.Stringer](c *checker, f field[string], def T) T {
 	if !f.ok() {
 		return def
 	}
-	words := make([]string, len(choices))
-	for i, t := range choices {
-		if words[i] = t.String(); words[i] == f.v {
-			return t
+	for _, t := range f.key.choices {
+		if t.String() == f.v {
+			return t.(T)
 		}
 	}
+	words := f.key.words()
 	last := len(words) - 1
 	list := strings.Join(words[:last], ", ") + " or " + words[last]
 	do := "write " + list + ", or leave the key out for " + def.String()
@@ -226,24 +234,9 @@ func (c *checker) file(f field[string], def string) string {
 	return f.v
 }
 
-var levels = map[string]slog.Level{
-	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-}
-
 func (c *checker) log(raw rawConfig) {
-	if f := raw.logLevel; f.ok() {
-		level, ok := levels[f.v]
-		if !ok {
-			bad(c, f, "must be debug, info, warn or error", "write info, or leave the key out")
-		}
-		c.cfg.Log.Level = level
-	}
-	if f := raw.logFormat; f.ok() {
-		if f.v != "text" && f.v != "json" {
-			bad(c, f, "must be text or json", "write text, or leave the key out")
-		}
-		c.cfg.Log.JSON = f.v == "json"
-	}
+	c.cfg.Log.Level = levels[oneOf[word](c, raw.logLevel, "info")]
+	c.cfg.Log.JSON = oneOf[word](c, raw.logFormat, "text") == "json"
 }
 
 // isVIP reports whether a group has the address, and which.

@@ -37,13 +37,6 @@ const (
 // checkKinds are the keys of which a check has exactly one.
 var checkKinds = []string{"http", "tcp", "icmp", "command", "process", "file", "systemd"}
 
-var (
-	checkSchema   = schema{keys: append(slices.Clone(checkKinds), "interval", "timeout", "rise", "fall", "weight")}
-	httpSchema    = schema{keys: []string{"url", "host", "status", "match", "ca", "insecure"}}
-	commandSchema = schema{keys: []string{"argv", "user"}}
-	fileSchema    = schema{keys: []string{"path", "match"}}
-)
-
 type rawCheck struct {
 	name, path string
 	pos        pos
@@ -92,7 +85,7 @@ func readChecks(top mapping) ([]rawCheck, state) {
 
 func readCheck(r *report, e entry) rawCheck {
 	k := rawCheck{name: e.name, path: join("checks", e.name), pos: at(e.key), have: present}
-	m, ok := r.mapping(e.value, k.path, checkSchema)
+	m, ok := r.mapping(e.value, k.path, checkKeys)
 	if !ok {
 		k.have = broken
 		return k
@@ -120,13 +113,13 @@ func (k *rawCheck) readHTTP(m mapping) {
 	}
 	k.httpPos, k.http = at(n), present
 	if n.Kind != yaml.MappingNode {
-		k.url = read(m, "http", textOr("a URL, or keys with values", "write http://127.0.0.1/ or {url: http://127.0.0.1/, status: 200}"))
+		k.url = read(m, "http", textOr("a URL, or keys with values", "write http://127.0.0.1/ or {url: http://127.0.0.1/, status: 200}"), kindURL)
 		return
 	}
-	sub, have := m.sub("http", httpSchema)
+	sub, have := m.sub("http")
 	k.http = have
 	k.url, k.host, k.match, k.ca = sub.text("url"), sub.text("host"), sub.text("match"), sub.text("ca")
-	k.status, k.insecure = read(sub, "status", toStatus), read(sub, "insecure", toBool)
+	k.status, k.insecure = read(sub, "status", toStatus, kindStatus), sub.truth("insecure")
 }
 
 func (k *rawCheck) readCommand(m mapping) {
@@ -139,9 +132,9 @@ func (k *rawCheck) readCommand(m mapping) {
 		k.argv = readArgv(m, "command")
 		return
 	}
-	sub, have := m.sub("command", commandSchema)
+	sub, have := m.sub("command")
 	k.command = have
-	k.argv, k.user = readArgv(sub, "argv"), read(sub, "user", toWord)
+	k.argv, k.user = readArgv(sub, "argv"), read(sub, "user", toWord, kindUser)
 }
 
 func (k *rawCheck) readFile(m mapping) {
@@ -151,10 +144,10 @@ func (k *rawCheck) readFile(m mapping) {
 	}
 	k.filePos, k.fileState = at(n), present
 	if n.Kind != yaml.MappingNode {
-		k.file = read(m, "file", textOr("a path, or keys with values", "write /run/ready or {path: /run/ready, match: ok}"))
+		k.file = read(m, "file", textOr("a path, or keys with values", "write /run/ready or {path: /run/ready, match: ok}"), kindPath)
 		return
 	}
-	sub, have := m.sub("file", fileSchema)
+	sub, have := m.sub("file")
 	k.fileState = have
 	k.file, k.fileMatch = sub.text("path"), sub.text("match")
 }
@@ -164,6 +157,9 @@ func textOr(want, do string) func(*yaml.Node) (string, string, string) {
 	return func(n *yaml.Node) (string, string, string) {
 		if isScalar(n, "!!str") {
 			return n.Value, "", ""
+		}
+		if n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null" {
+			do = "write it in quotes: " + strconv.Quote(n.Value)
 		}
 		return "", want, do
 	}
@@ -221,13 +217,13 @@ func (c *checker) checkOf(k rawCheck) fsm.Check {
 	c.kind(k, &out)
 	out.Interval = DefaultCheckInterval
 	if f := k.interval; f.ok() {
-		if f.v < minCheckInterval || f.v > maxCheckInterval {
-			bad(c, f, fmt.Sprintf("must be %s to %s", minCheckInterval, short(maxCheckInterval)), fmt.Sprintf("write %s, or leave the key out", DefaultCheckInterval))
+		if !f.key.lasts(f.v) {
+			bad(c, f, "must be "+f.key.limits(), fmt.Sprintf("write %s, or leave the key out", DefaultCheckInterval))
 		} else {
 			out.Interval = f.v
 		}
 	}
-	out.Timeout = c.timeout(k.timeout, defaultCheckTimeout(out.Interval), maxCheckTimeout)
+	out.Timeout = c.timeout(k.timeout, defaultCheckTimeout(out.Interval))
 	out.Rise, out.Fall = c.inARow(k.rise, DefaultCheckRise), c.inARow(k.fall, DefaultCheckFall)
 	out.Weight = c.adjust(k.weight)
 	return out
@@ -241,8 +237,8 @@ func (c *checker) inARow(f field[int], def int) int {
 	if !f.ok() {
 		return def
 	}
-	if f.v < 1 || f.v > maxInARow {
-		bad(c, f, fmt.Sprintf("must be 1 to %d", maxInARow), fmt.Sprintf("write %d, or leave the key out", def))
+	if !f.key.fits(int64(f.v)) {
+		bad(c, f, f.key.within(), fmt.Sprintf("write %d, or leave the key out", def))
 		return def
 	}
 	return f.v

@@ -69,7 +69,10 @@ type Config struct {
 	DataDir string    // absolute path
 	Socket  string    // absolute path of the API's unix socket
 	FIFO    string    // absolute path; empty: none. Of the named pipe that changes of the groups are written to
-	Role    fsm.Role
+	// HTTP is the address and port that metrics, health and the reading API are served
+	// on; empty: none.
+	HTTP string
+	Role fsm.Role
 	// Election says who decides. With ElectVRRP all that belongs to a cluster is zero
 	// (Address, Peers, KeyFile, TLS, DataDir, Lease, Renew, Fence), Cluster may be empty,
 	// and Document is all there is of one, with this node's own priorities.
@@ -85,6 +88,7 @@ type Config struct {
 	Warnings []string
 
 	file  string
+	src   *source
 	where map[string]pos
 }
 
@@ -132,7 +136,7 @@ func (h Host) Parse(name string, b []byte) (*Config, error) {
 		return nil, r.err()
 	}
 	raw := readRaw(r, root)
-	c := &checker{r: r, host: h, cfg: &Config{file: name, where: map[string]pos{}}}
+	c := &checker{r: r, host: h, top: raw.topPos, cfg: &Config{file: name, src: r.src, where: map[string]pos{}}}
 	c.check(raw)
 	if err := r.err(); err != nil {
 		return nil, err

@@ -45,6 +45,9 @@ func render(c *Config) string {
 	if c.FIFO != "" {
 		fmt.Fprintf(&b, "fifo %s\n", c.FIFO)
 	}
+	if c.HTTP != "" {
+		fmt.Fprintf(&b, "http %s\n", c.HTTP)
+	}
 	for _, g := range c.Document.Groups {
 		fmt.Fprintf(&b, "%s %v on %q %s announce %+v%s\n", g.Name, g.Addresses, g.Interface, g.Placement, g.Announce, renderVRRP(g))
 	}
@@ -143,6 +146,19 @@ func checkErrors(t *testing.T, err error, file string) {
 			t.Errorf("error %q: line %d column %d", e, ce.Line, ce.Column)
 		}
 	}
+}
+
+// oneLineEach is the errors of a file without its lines.
+func oneLineEach(err error) string {
+	all := Errors(nil)
+	if !errors.As(err, &all) {
+		return err.Error()
+	}
+	var out []string
+	for _, e := range all {
+		out = append(out, e.Error())
+	}
+	return strings.Join(out, "\n")
 }
 
 func TestHostDefaults(t *testing.T) {

@@ -37,7 +37,7 @@ func (c *checker) replicated(raw rawConfig) {
 // At is a problem of the configuration's document at its place in the file.
 func (c *Config) At(p Problem) *Error {
 	at := c.where[p.Path]
-	return &Error{File: c.file, Line: at.line, Column: at.column, Path: p.Path, Text: p.Text, Value: p.Value, Do: p.Do}
+	return &Error{File: c.file, Line: at.line, Column: at.column, Path: p.Path, Text: p.Text, Value: p.Value, Do: p.Do, src: c.src}
 }
 
 // ParseDocument reads the document of a cluster from a configuration file, or from a
@@ -53,13 +53,13 @@ func ParseDocument(name string, b []byte) (fsm.Document, error) {
 		return fsm.Document{}, r.err()
 	}
 	raw := readRaw(r, root)
-	c := &checker{r: r, applied: true, cfg: &Config{file: name, where: map[string]pos{}}}
-	c.cfg.Election = oneOf(c, raw.election, ElectRaft, ElectRaft, ElectVRRP)
+	c := &checker{r: r, applied: true, top: raw.topPos, cfg: &Config{file: name, src: r.src, where: map[string]pos{}}}
+	c.cfg.Election = oneOf(c, raw.election, ElectRaft)
 	if c.plain() {
 		bad(c, raw.election, "routers of their own share no document", "change vips in each router's own file")
 		return fsm.Document{}, r.err()
 	}
-	c.cfg.Fence = oneOf(c, raw.fence, BPF, BPF, Lifetime)
+	c.cfg.Fence = oneOf(c, raw.fence, BPF)
 	c.timing(raw)
 	c.cfg.Lease = 0 // the nodes have theirs
 	c.replicated(raw)
@@ -136,7 +136,7 @@ func groupWarnings(g fsm.Group) []Problem {
 // to find adverts that would let an outside backup claim a group meanwhile; zero: not
 // looked at. It reads nothing but its arguments.
 func CheckDocument(doc fsm.Document, links []Link, worst time.Duration) []Problem {
-	h := &hostChecker{links: links}
+	h := &hostChecker{links: WithoutVIPs(doc, links)}
 	used := map[vridOn]string{}
 	for _, g := range doc.Groups {
 		h.group(g, used)

@@ -56,6 +56,7 @@ func (c *checker) withoutCluster(raw rawConfig) {
 	c.cfg.Role = fsm.Member
 	c.cfg.Document.MaxHold = minMaxHold // a document must have one
 	c.replicated(raw)
+	c.http(raw)
 }
 
 // modeOf checks the keys of a group whose meaning depends on who elects.
@@ -67,7 +68,7 @@ func (c *checker) modeOf(raw rawGroup, out *fsm.Group) {
 	if raw.preempt.ok() && c.delay(raw.preempt) {
 		out.Preempt = raw.preempt.v
 	}
-	if raw.vrrp == nil && raw.addresses.have != broken { // a group that could not be read has its error
+	if raw.vrrp == nil && raw.addressesHave != broken { // a group that could not be read has its error
 		c.missing(raw.pos, raw.path+".vrrp", "write vrrp: {id: …}: with election: vrrp nothing else decides who has the group")
 	}
 }
@@ -94,8 +95,8 @@ func (c *checker) clusterPriority(raw *rawVRRP) uint8 {
 			do+"; which node is to hold the group is said beside vrrp, by placement: priority and priority: {n1: 150, n2: 100}")
 	case f.ok() && f.v == int(vrrpcompat.Owner):
 		bad(c, f, "must be 1 to 254: 255 belongs to a router that has the address as its own (RFC 9568, section 5.2.4), and nothing could outrank it", do)
-	case f.ok() && (f.v < 1 || f.v > 254):
-		bad(c, f, "must be 1 to 254", do)
+	case f.ok() && !f.key.fits(int64(f.v)):
+		bad(c, f, f.key.within(), do)
 	case f.ok():
 		return uint8(f.v)
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,6 +19,8 @@ type Error struct {
 	Text         string // what is wrong, with the bound that was broken
 	Value        string // as written in the file; empty where there is none to show
 	Do           string // what to write instead
+
+	src *source // nil: none to show
 }
 
 // Error is one line: file:line:column: path: what, the value; what to write.
@@ -48,6 +49,35 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Errors is everything that is wrong with a file, in its order. Errors.As finds each
+// *Error in it.
+type Errors []*Error
+
+// Error is each error in its line, with the line of the file and a mark below it.
+func (e Errors) Error() string {
+	var b strings.Builder
+	for i, one := range e {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(one.Error())
+		if line, mark := one.Excerpt(0); mark != "" {
+			number := fmt.Sprintf("%5d", one.Line)
+			fmt.Fprintf(&b, "\n%s | %s\n%s | %s", number, line, strings.Repeat(" ", len(number)), mark)
+		}
+	}
+	return b.String()
+}
+
+// Unwrap gives the single errors.
+func (e Errors) Unwrap() []error {
+	out := make([]error, len(e))
+	for i, one := range e {
+		out[i] = one
+	}
+	return out
+}
+
 // maxShown bounds a value of the file in a message, in runes.
 const maxShown = 80
 
@@ -70,30 +100,33 @@ const maxErrors = 50
 // A report gathers what is wrong with one file.
 type report struct {
 	file  string
-	least string // what to write into an empty file
-	errs  []*Error
+	least string  // what to write into an empty file
+	src   *source // nil: the text is not known
+	errs  Errors
 	more  int
 }
 
-func (r *report) add(at pos, path, text, value, do string) {
+// add notes an error and returns it; nil if there are too many.
+func (r *report) add(at pos, path, text, value, do string) *Error {
 	if len(r.errs) == maxErrors {
 		r.more++
-		return
+		return nil
 	}
-	r.errs = append(r.errs, &Error{File: r.file, Line: at.line, Column: at.column, Path: path, Text: text, Value: value, Do: do})
+	e := &Error{File: r.file, Line: at.line, Column: at.column, Path: path, Text: text, Value: value, Do: do, src: r.src}
+	r.errs = append(r.errs, e)
+	return e
 }
 
-// err joins the errors in the order of the file; nil if there are none.
+// err gives the errors in the order of the file; nil if there are none.
 func (r *report) err() error {
 	slices.SortStableFunc(r.errs, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	all := make([]error, 0, len(r.errs)+1)
-	for _, e := range r.errs {
-		all = append(all, e)
-	}
 	if r.more > 0 {
-		all = append(all, &Error{File: r.file, Text: fmt.Sprintf("%d more errors", r.more), Do: "correct those above first"})
+		r.errs = append(r.errs, &Error{File: r.file, Text: fmt.Sprintf("%d more errors", r.more), Do: "correct those above first"})
 	}
-	return errors.Join(all...)
+	if len(r.errs) == 0 {
+		return nil
+	}
+	return r.errs
 }

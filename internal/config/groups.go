@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/quorate/quorate/fsm"
 )
@@ -26,19 +25,24 @@ func (c *checker) groups(raw rawConfig) {
 		c.missing(raw.vipsPos, "vips", "write at least one group, such as web: {addresses: [10.0.0.200/24]}")
 	}
 	seen := map[netip.Addr]field[string]{}
+	routes, rules := map[routeKey]field[string]{}, map[fsm.Rule]rawRule{}
 	var vrids []vridUse
 	for _, g := range raw.groups {
 		if text, do := checkName(g.name, ""); text != "" {
 			c.r.add(g.pos, g.path, "the name of a group "+text, "", do)
 		}
 		out := fsm.Group{Name: g.name}
-		out.Addresses = c.vips(g, seen)
-		out.Interface = c.iface(g)
+		out.Addresses, out.Specs = c.vips(g, seen)
+		out.Interface = c.device(g.iface)
+		out.Routes = c.routes(g, out.Addresses, routes)
+		out.Rules = c.rules(g, rules)
+		out.KeepConnections = g.reset.ok() && !g.reset.v
 		out.Placement = c.placement(g.placement)
 		out.Announce = c.announce(g)
 		c.modeOf(g, &out)
 		if g.vrrp != nil && g.vrrp.have == present {
 			out.VRRP = c.vrrp(g, out.Addresses)
+			c.advertised(g, out)
 			c.fits(g, out)
 			vrids = c.vrid(vrids, vridUse{raw: g, group: out})
 		}
@@ -49,15 +53,18 @@ func (c *checker) groups(raw rawConfig) {
 }
 
 // vips checks the addresses of a group. seen are those of all groups so far.
-func (c *checker) vips(g rawGroup, seen map[netip.Addr]field[string]) []netip.Prefix {
-	if g.addresses.have == absent {
+func (c *checker) vips(g rawGroup, seen map[netip.Addr]field[string]) (out []netip.Prefix, specs map[netip.Addr]fsm.AddressSpec) {
+	if g.addressesHave == absent {
 		c.missing(g.pos, g.path+".addresses", "write addresses: [10.0.0.200/24], with the length of the network's prefix")
 	}
-	if g.addresses.ok() && len(g.addresses.v) == 0 {
-		c.r.add(g.addresses.pos, g.addresses.path, "must name at least one address", "", "write [10.0.0.200/24], or remove the group")
+	if g.addressesHave == present && len(g.addresses) == 0 {
+		c.r.add(g.addressesPos, g.path+".addresses", "must name at least one address", "", "write [10.0.0.200/24], or remove the group")
 	}
-	var out []netip.Prefix
-	for _, f := range g.addresses.v {
+	for _, v := range g.addresses {
+		f := v.address
+		if f.have == absent {
+			c.missing(v.pos, v.path+".address", "write address: 10.0.0.200/24, with the length of the network's prefix")
+		}
 		if !f.ok() {
 			continue
 		}
@@ -66,7 +73,7 @@ func (c *checker) vips(g rawGroup, seen map[netip.Addr]field[string]) []netip.Pr
 			bad(c, f, text, do)
 			continue
 		}
-		if p.Addr().IsLinkLocalUnicast() && g.iface.have == absent {
+		if p.Addr().IsLinkLocalUnicast() && g.iface.have == absent && v.iface.have == absent {
 			bad(c, f, "is a link-local address, which every device's network contains", "write interface: in the group")
 		}
 		if first, dup := seen[p.Addr()]; dup {
@@ -76,8 +83,14 @@ func (c *checker) vips(g rawGroup, seen map[netip.Addr]field[string]) []netip.Pr
 		seen[p.Addr()] = f
 		c.cfg.where[vipPath(g.name, p)] = f.pos
 		out = append(out, p)
+		if s := c.spec(g, v, p.Addr()); s != (fsm.AddressSpec{}) {
+			if specs == nil {
+				specs = map[netip.Addr]fsm.AddressSpec{}
+			}
+			specs[p.Addr()] = s
+		}
 	}
-	return out
+	return out, specs
 }
 
 // vipPath is the path under which the place of an address is kept. It has the
@@ -142,40 +155,25 @@ func isDevice(s string) bool {
 	return s != "" && s != "." && s != ".." && len(s) <= maxIfName && !strings.ContainsAny(s, "/: \t\r\n\v\f\x00%")
 }
 
-func (c *checker) iface(g rawGroup) string {
-	f := g.iface
-	if !f.ok() {
-		return ""
-	}
-	c.cfg.where[f.path] = f.pos
-	switch {
-	case !isDevice(f.v):
-		bad(c, f, notDevice, "write one that ip link shows, such as eth0")
-	case f.v == "lo":
-		bad(c, f, "must not be the loopback device: nobody on the LAN would learn of the address", "write the device of the clients' network")
-	}
-	return f.v
-}
-
 func (c *checker) placement(f field[string]) fsm.Placement {
 	if f.have != absent && c.plain() {
 		c.cluster(f.pos, f.path, "where a group goes is the cluster's to say, and there is none: the router with the highest priority has it")
 		return fsm.PlacementLeader
 	}
-	return oneOf(c, f, fsm.PlacementLeader, fsm.PlacementLeader, fsm.PlacementPriority, fsm.PlacementSpread)
+	return oneOf(c, f, fsm.PlacementLeader)
 }
 
 func (c *checker) announce(g rawGroup) fsm.Announce {
 	a := fsm.Announce{Repeat: DefaultRepeat, Refresh: DefaultRefresh}
 	if f := g.announceRepeat; f.ok() {
-		if f.v < 1 || f.v > 100 {
-			bad(c, f, "must be 1 to 100", fmt.Sprintf("write %d, or leave the key out", DefaultRepeat))
+		if !f.key.fits(int64(f.v)) {
+			bad(c, f, f.key.within(), fmt.Sprintf("write %d, or leave the key out", DefaultRepeat))
 		}
 		a.Repeat = f.v
 	}
 	if f := g.refresh; f.ok() {
-		if f.v != 0 && f.v < time.Second {
-			bad(c, f, "must be 1s or more, or 0 for none", fmt.Sprintf("write %s, or leave the key out", DefaultRefresh))
+		if f.v != 0 && !f.key.lasts(f.v) {
+			bad(c, f, "must be 1s or more, or 0 for none", fmt.Sprintf("write %s, or leave the key out", short(DefaultRefresh)))
 		}
 		a.Refresh = f.v
 	}

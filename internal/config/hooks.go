@@ -22,8 +22,6 @@ const (
 	maxText        = 4096      // bytes of any one text, such as a path or an argument
 )
 
-var hooksSchema = schema{keys: []string{"active", "backup", "fault", "timeout"}}
-
 type rawHooks struct {
 	have                  state
 	pos                   pos
@@ -33,7 +31,7 @@ type rawHooks struct {
 }
 
 func readHooks(parent mapping) rawHooks {
-	m, have := parent.sub("hooks", hooksSchema)
+	m, have := parent.sub("hooks")
 	h := rawHooks{have: have, path: join(parent.path, "hooks")}
 	if have != present {
 		return h
@@ -45,8 +43,13 @@ func readHooks(parent mapping) rawHooks {
 }
 
 // readArgv reads the list of a program and its arguments.
-func readArgv(m mapping, key string) field[[]field[string]] {
-	return texts(m.r, read(m, key, toArgv))
+func readArgv(m mapping, name string) field[[]field[string]] {
+	f := read(m, name, toArgv, kindText)
+	out := field[[]field[string]]{have: f.have, pos: f.pos, path: f.path, key: f.key}
+	for i, n := range f.v {
+		out.v = append(out.v, readNode(m.r, n, fmt.Sprintf("%s[%d]", f.path, i), f.key, toText))
+	}
+	return out
 }
 
 // toArgv refuses a command line written as one text: there is no shell to take it apart.
@@ -110,18 +113,18 @@ func (c *checker) hooks(raw rawHooks) fsm.Hooks {
 		c.r.add(raw.pos, raw.path, "names no program", "", "write active:, backup: or fault: with a list of the program and its arguments, or leave the key out")
 		return fsm.Hooks{}
 	}
-	h.Timeout = c.timeout(raw.timeout, DefaultHookTimeout, maxHookTimeout)
+	h.Timeout = c.timeout(raw.timeout, DefaultHookTimeout)
 	return h
 }
 
 // timeout checks for how long a program may run.
-func (c *checker) timeout(f field[time.Duration], def, most time.Duration) time.Duration {
+func (c *checker) timeout(f field[time.Duration], def time.Duration) time.Duration {
 	if !f.ok() {
 		return def
 	}
 	c.cfg.where[f.path] = f.pos
-	if f.v < minTimeout || f.v > most {
-		bad(c, f, fmt.Sprintf("must be %s to %s", minTimeout, short(most)), fmt.Sprintf("write %s, or leave the key out", short(def)))
+	if !f.key.lasts(f.v) {
+		bad(c, f, "must be "+f.key.limits(), fmt.Sprintf("write %s, or leave the key out", short(def)))
 		return def
 	}
 	return f.v

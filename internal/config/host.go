@@ -61,11 +61,12 @@ func CheckHost(cfg *Config, links []Link) error {
 	if cfg.Election != ElectVRRP {
 		h.ownAddress(cfg.Address.Addr())
 	}
+	h.http(cfg.HTTP)
 	problems := h.problems
 	if cfg.Role != fsm.Witness { // which holds nothing, so it needs no device
 		problems = append(problems, CheckDocument(cfg.Document, links, 0)...)
 	}
-	r := &report{file: cfg.file}
+	r := &report{file: cfg.file, src: cfg.src}
 	for _, p := range problems {
 		r.add(cfg.where[p.Path], p.Path, p.Text, p.Value, p.Do)
 	}
@@ -89,16 +90,24 @@ type vridOn struct {
 }
 
 func (h *hostChecker) ownAddress(own netip.Addr) {
-	for _, l := range h.links {
-		for _, la := range l.Addresses {
-			// Linux takes all of 127.0.0.0/8 for its own.
-			if la.Prefix.Addr() == own || l.Loopback && own.IsLoopback() && la.Prefix.Contains(own) {
-				return
-			}
-		}
+	if h.owns(own) {
+		return
 	}
 	h.add("address", "is not an address of this host", own.String(),
 		"write address: with the one of peers that is this host; it has "+h.hostAddresses())
+}
+
+// owns reports whether an address is this host's.
+func (h *hostChecker) owns(a netip.Addr) bool {
+	for _, l := range h.links {
+		for _, la := range l.Addresses {
+			// Linux takes all of 127.0.0.0/8 for its own.
+			if la.Prefix.Addr() == a.WithZone("") || l.Loopback && a.IsLoopback() && la.Prefix.Contains(a) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (h *hostChecker) group(g fsm.Group, used map[vridOn]string) {
@@ -114,10 +123,12 @@ func (h *hostChecker) group(g fsm.Group, used map[vridOn]string) {
 			"write one of "+h.deviceNames()+", or leave the key out if the nodes' devices have different names")
 		return
 	}
+	h.routes(g)
 	device := map[vrrpcompat.Family]string{}
 	for _, p := range g.Addresses {
 		name := h.address(g, p)
-		if name == "" || g.VRRP.ID == 0 {
+		h.label(g, p, name)
+		if name == "" || g.VRRP.ID == 0 || g.Specs[p.Addr()].Unadvertised {
 			continue
 		}
 		fam := vrrpcompat.FamilyOf(p.Addr())
@@ -149,6 +160,13 @@ func (h *hostChecker) address(g fsm.Group, p netip.Prefix) string {
 				return ""
 			}
 		}
+	}
+	if own := g.Specs[p.Addr()].Interface; own != "" {
+		if !h.has(own) {
+			h.add(path, "is for device "+own+", and there is no such device on this host", p.String(), "write interface: with one of "+h.deviceNames())
+			return ""
+		}
+		return own
 	}
 	if g.Interface != "" {
 		return g.Interface

@@ -20,8 +20,6 @@ const (
 	maxPreemptDelay = time.Hour
 )
 
-var trackSchema = schema{keys: []string{"name", "weight"}}
-
 // A rawPolicy is what a group says of where it goes and when it leaves.
 type rawPolicy struct {
 	byNode       []rawNodePriority
@@ -71,27 +69,18 @@ func (p *rawPolicy) readPriority(m mapping) {
 	}
 	entries, _ := m.r.entries(n, path)
 	for _, e := range entries {
-		p.byNode = append(p.byNode, rawNodePriority{e.name, at(e.key), readNode(m.r, e.value, join(path, e.name), toInt)})
+		p.byNode = append(p.byNode, rawNodePriority{e.name, at(e.key), readNode(m.r, e.value, join(path, e.name), m.in.find("priority"), toInt)})
 	}
 }
 
 func (p *rawPolicy) readTracks(m mapping) {
-	n, ok := m.vals["track_interfaces"]
-	if p.tracked = m.without("track_interfaces"); !ok {
-		return
-	}
-	path := join(m.path, "track_interfaces")
-	p.tracked, p.trackedPos = present, at(n)
-	if n.Kind != yaml.SequenceNode {
-		p.tracked = broken
-		m.r.wrongType(n, path, "a list", "write [eth1, {name: eth2, weight: -20}]")
-		return
-	}
-	for i, item := range n.Content {
-		t := rawTrack{pos: at(item), path: fmt.Sprintf("%s[%d]", path, i), weight: field[int]{have: absent}}
+	items, where, have := m.items("track_interfaces", "write [eth1, {name: eth2, weight: -20}]")
+	p.tracked, p.trackedPos = have, where
+	for i, item := range items {
+		t := rawTrack{pos: at(item), path: fmt.Sprintf("%s.track_interfaces[%d]", m.path, i), weight: none[int]()}
 		if item.Kind != yaml.MappingNode {
-			t.name = readNode(m.r, item, t.path, toText)
-		} else if sub, ok := m.r.mapping(item, t.path, trackSchema); ok {
+			t.name = m.item("track_interfaces", item, t.path)
+		} else if sub, ok := m.r.mapping(item, t.path, trackKeys); ok {
 			t.name, t.weight = sub.text("name"), sub.integer("weight")
 		}
 		p.tracks = append(p.tracks, t)
@@ -153,16 +142,16 @@ func (c *checker) policy(g rawGroup, out *fsm.Group, groups []string) {
 	p := g.policy
 	out.Priority = c.nodePriorities(g)
 	if f := p.weight; f.ok() {
-		if f.v < 1 || f.v > maxGroupWeight {
-			bad(c, f, fmt.Sprintf("must be 1 to %d", maxGroupWeight), "write how many ordinary groups it counts for, or leave the key out for 1")
+		if !f.key.fits(int64(f.v)) {
+			bad(c, f, f.key.within(), "write how many ordinary groups it counts for, or leave the key out for 1")
 		} else {
 			out.Weight = f.v
 		}
 	}
 	out.Apart = c.others(p.apart, g.name, groups, "a group cannot be apart from itself")
 	out.Together = c.others(p.together, g.name, groups, "a group is together with itself anyway")
-	out.WhenAllFail = oneOf(c, p.whenAllFail, fsm.AllFailKeep, fsm.AllFailKeep, fsm.AllFailRelease)
-	out.OnQuorumLoss = oneOf(c, p.onQuorumLoss, fsm.QuorumLossRelease, fsm.QuorumLossRelease, fsm.QuorumLossHold)
+	out.WhenAllFail = oneOf(c, p.whenAllFail, fsm.AllFailKeep)
+	out.OnQuorumLoss = oneOf(c, p.onQuorumLoss, fsm.QuorumLossRelease)
 	c.preempt(g, out)
 }
 
@@ -183,8 +172,8 @@ func (c *checker) preempt(g rawGroup, out *fsm.Group) {
 }
 
 func (c *checker) delay(f field[fsm.Preempt]) bool {
-	if f.v.Delay > maxPreemptDelay {
-		bad(c, f, "must be at most "+short(maxPreemptDelay), "write a shorter delay, or false for never")
+	if !f.key.lasts(f.v.Delay) {
+		bad(c, f, "must be at most "+short(f.key.longest), "write a shorter delay, or false for never")
 		return false
 	}
 	return true
@@ -207,8 +196,8 @@ func (c *checker) nodePriorities(g rawGroup) map[string]uint8 {
 			continue
 		}
 		c.cfg.where[n.priority.path] = n.pos
-		if f := n.priority; f.ok() && (f.v < 0 || f.v > maxNodePriority) {
-			bad(c, f, fmt.Sprintf("must be 0 to %d, where 0 means never on this node", maxNodePriority),
+		if f := n.priority; f.ok() && !f.key.fits(int64(f.v)) {
+			bad(c, f, f.key.within()+", where 0 means never on this node",
 				fmt.Sprintf("write one, or leave the node out for %d", fsm.DefaultNodePriority))
 		} else if f.ok() {
 			out[n.node] = uint8(f.v)
@@ -295,8 +284,8 @@ func (c *checker) adjust(f field[int]) int {
 	if !f.ok() {
 		return 0
 	}
-	if f.v < -maxAdjust || f.v > maxAdjust {
-		bad(c, f, fmt.Sprintf("must be -%d to %d", maxAdjust, maxAdjust),
+	if !f.key.fits(int64(f.v)) {
+		bad(c, f, f.key.within(),
 			"write how much it changes the node's priority, or leave the key out: then a node on which it fails does not hold the group")
 		return 0
 	}

@@ -25,14 +25,19 @@ type rawConfig struct {
 	checks                  []rawCheck // in the order of the file
 	checksHave              state
 	hooks                   rawHooks
-	fifo                    field[string]
+	fifo, http              field[string]
 }
 
 type rawGroup struct {
 	name           string
 	pos            pos
 	path           string
-	addresses      field[[]field[string]]
+	addresses      []rawVIP
+	addressesHave  state
+	addressesPos   pos
+	routes         []rawRoute
+	rules          []rawRule
+	reset          field[bool]
 	iface          field[string]
 	placement      field[string]
 	preempt        field[fsm.Preempt]
@@ -46,7 +51,7 @@ type rawGroup struct {
 // readRaw reads the root mapping. What cannot be read is reported and marked
 // broken, so that no second error is made of it.
 func readRaw(r *report, root *yaml.Node) rawConfig {
-	m, ok := r.mapping(root, "", topSchema)
+	m, ok := r.mapping(root, "", topKeys)
 	if !ok {
 		return rawConfig{tls: broken, vips: broken}
 	}
@@ -57,13 +62,13 @@ func readRaw(r *report, root *yaml.Node) rawConfig {
 		role: m.text("role"), election: m.text("election"), fence: m.text("fence"), socket: m.text("socket"),
 		lease: m.duration("lease"), renew: m.duration("renew"),
 		tls: absent, vips: m.without("vips"),
-		hooks: readHooks(m), fifo: m.text("fifo"),
+		hooks: readHooks(m), fifo: m.text("fifo"), http: m.text("http"),
 	}
 	raw.checks, raw.checksHave = readChecks(m)
-	if l, have := m.sub("log", logSchema); have == present {
+	if l, have := m.sub("log"); have == present {
 		raw.logLevel, raw.logFormat = l.text("level"), l.text("format")
 	}
-	t, have := m.sub("tls", tlsSchema)
+	t, have := m.sub("tls")
 	raw.tls = have
 	if have == present {
 		raw.tlsPos = at(m.vals["tls"])
@@ -82,15 +87,16 @@ func readRaw(r *report, root *yaml.Node) rawConfig {
 	return raw
 }
 
-// sub reads the mapping at key.
-func (m mapping) sub(key string, s schema) (mapping, state) {
-	n, ok := m.vals[key]
+// sub reads the section at a key.
+func (m mapping) sub(name string) (mapping, state) {
+	in := m.in.find(name).in
+	n, ok := m.vals[name]
 	if !ok {
-		return mapping{}, m.without(key)
+		return mapping{in: in}, m.without(name)
 	}
-	sub, ok := m.r.mapping(n, join(m.path, key), s)
+	sub, ok := m.r.mapping(n, join(m.path, name), in)
 	if !ok {
-		return mapping{}, broken
+		return mapping{in: in}, broken
 	}
 	return sub, present
 }
@@ -98,18 +104,21 @@ func (m mapping) sub(key string, s schema) (mapping, state) {
 func readGroup(r *report, e entry) rawGroup {
 	path := join("vips", e.name)
 	g := rawGroup{name: e.name, pos: at(e.key), path: path}
-	m, ok := r.mapping(e.value, path, groupSchema)
+	m, ok := r.mapping(e.value, path, groupKeys)
 	if !ok {
-		g.addresses.have = broken
+		g.addressesHave = broken
 		return g
 	}
-	g.addresses, g.iface, g.placement = m.list("addresses"), m.text("interface"), m.text("placement")
-	g.preempt, g.vmac = read(m, "preempt", toPreempt), read(m, "vmac", toBool)
-	if a, have := m.sub("announce", announceSchema); have == present {
+	g.iface, g.placement, g.reset = m.text("interface"), m.text("placement"), m.truth("reset_connections")
+	g.readAddresses(m)
+	g.readRoutes(m)
+	g.readRules(m)
+	g.preempt, g.vmac = read(m, "preempt", toPreempt, kindPreempt), m.truth("vmac")
+	if a, have := m.sub("announce"); have == present {
 		g.announceRepeat, g.refresh = a.integer("repeat"), a.duration("refresh")
 	}
 	g.policy = readPolicy(m)
-	if v, have := m.sub("vrrp", vrrpSchema); have != absent {
+	if v, have := m.sub("vrrp"); have != absent {
 		g.vrrp = readVRRP(v, m.vals["vrrp"], have)
 	}
 	return g

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -48,9 +49,9 @@ func readVRRP(m mapping, n *yaml.Node, have state) *rawVRRP {
 		return v
 	}
 	v.pos, v.path = at(n), m.path
-	v.id, v.version = m.integer("id"), read(m, "version", toWord)
+	v.id, v.version = m.integer("id"), read(m, "version", toWord, kindWord)
 	v.interval, v.checksum = m.duration("interval"), m.text("checksum")
-	v.password, v.outranked = read(m, "password", toSecret), m.text("outranked")
+	v.password, v.outranked = read(m, "password", toSecret, kindSecret), m.text("outranked")
 	v.readPriority(m)
 	v.readPeers(m)
 	return v
@@ -67,29 +68,18 @@ func (v *rawVRRP) readPriority(m mapping) {
 	v.mapped = present
 	entries, _ := m.r.entries(n, path)
 	for _, e := range entries {
-		v.byNode = append(v.byNode, rawNodePriority{e.name, at(e.key), readNode(m.r, e.value, join(path, e.name), toInt)})
+		v.byNode = append(v.byNode, rawNodePriority{e.name, at(e.key), readNode(m.r, e.value, join(path, e.name), m.in.find("priority"), toInt)})
 	}
 }
 
 func (v *rawVRRP) readPeers(m mapping) {
-	n, ok := m.vals["unicast"]
-	v.unicast = m.without("unicast")
-	if !ok {
-		return
-	}
-	path := join(m.path, "unicast")
-	v.unicast, v.peersPos = present, at(n)
-	if n.Kind != yaml.SequenceNode {
-		v.unicast = broken
-		m.r.wrongType(n, path, "a list", "write [10.0.0.2, 10.0.0.3]")
-		return
-	}
-	for i, item := range n.Content {
-		p := rawPeer{pos: at(item), path: fmt.Sprintf("%s[%d]", path, i)}
-		none := field[int]{have: absent}
+	items, where, have := m.items("unicast", "write [10.0.0.2, 10.0.0.3]")
+	v.unicast, v.peersPos = have, where
+	for i, item := range items {
+		p := rawPeer{pos: at(item), path: fmt.Sprintf("%s.unicast[%d]", m.path, i)}
 		if item.Kind != yaml.MappingNode {
-			p.address, p.minTTL, p.maxTTL = readNode(m.r, item, p.path, toText), none, none
-		} else if sub, ok := m.r.mapping(item, p.path, peerSchema); ok {
+			p.address, p.minTTL, p.maxTTL = m.item("unicast", item, p.path), none[int](), none[int]()
+		} else if sub, ok := m.r.mapping(item, p.path, peerKeys); ok {
 			p.address, p.minTTL, p.maxTTL = sub.text("address"), sub.integer("min_ttl"), sub.integer("max_ttl")
 		}
 		v.peers = append(v.peers, p)
@@ -113,8 +103,13 @@ func toSecret(n *yaml.Node) (string, string, string) {
 }
 
 func toBool(n *yaml.Node) (bool, string, string) {
-	if isScalar(n, "!!bool") {
-		return n.Value[0] == 't' || n.Value[0] == 'T', "", ""
+	if isScalar(n, "!!bool") { // a tag that is written may stand before anything
+		switch strings.ToLower(n.Value) {
+		case "true":
+			return true, "", ""
+		case "false":
+			return false, "", ""
+		}
 	}
 	return false, "true or false", "write true or false, without quotes"
 }

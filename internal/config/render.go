@@ -123,11 +123,7 @@ func (w nodeWriter) hooks(h fsm.Hooks) {
 
 func groupNode(g fsm.Group) *yaml.Node {
 	w := newWriter()
-	addresses := make([]string, 0, len(g.Addresses))
-	for _, p := range g.Addresses {
-		addresses = append(addresses, p.String())
-	}
-	w.texts("addresses", addresses)
+	w.addresses(g)
 	w.text("interface", g.Interface, "")
 	if g.Placement > fsm.PlacementLeader {
 		w.text("placement", g.Placement.String(), "")
@@ -156,6 +152,11 @@ func groupNode(g fsm.Group) *yaml.Node {
 		w.text("on_quorum_loss", g.OnQuorumLoss.String(), "")
 	}
 	w.hooks(g.Hooks)
+	w.routes(g.Routes)
+	w.rules(g.Rules)
+	if g.KeepConnections {
+		w.put("reset_connections", scalar("!!bool", "false"))
+	}
 	a := newWriter().flow()
 	a.integer("repeat", g.Announce.Repeat, DefaultRepeat)
 	a.duration("refresh", g.Announce.Refresh, DefaultRefresh)

@@ -23,8 +23,8 @@ func (c *checker) vrrp(g rawGroup, addrs []netip.Prefix) fsm.VRRP {
 		c.missing(raw.pos, f.path, "write id: 1 to 255, that of the other routers of this group")
 	case f.have == absent:
 		c.missing(raw.pos, f.path, "write id: 1 to 255, that of the outside routers of this group, or leave vrrp out for no adverts")
-	case f.ok() && (f.v < 1 || f.v > 255):
-		bad(c, f, "must be 1 to 255", "write that of the outside routers of this group")
+	case f.ok() && !f.key.fits(int64(f.v)):
+		bad(c, f, f.key.within(), "write that of the outside routers of this group")
 	case f.ok():
 		v.ID = uint8(f.v)
 		c.cfg.where[f.path] = f.pos
@@ -37,7 +37,7 @@ func (c *checker) vrrp(g rawGroup, addrs []netip.Prefix) fsm.VRRP {
 	if raw.outranked.have != absent && c.plain() {
 		c.cluster(raw.outranked.pos, raw.outranked.path, "a router of its own always gives way to a better one (RFC 9568, section 6.4)")
 	} else {
-		v.Outranked = oneOf(c, raw.outranked, fsm.OutrankedYield, fsm.OutrankedYield, fsm.OutrankedHold)
+		v.Outranked = oneOf(c, raw.outranked, fsm.OutrankedYield)
 	}
 	v.Interval = c.interval(raw, v)
 	return v
@@ -72,7 +72,7 @@ func (c *checker) checksum(raw *rawVRRP, v *fsm.VRRP) {
 		bad(c, f, "version 2 has one form of checksum, and this is for version 3", "leave the key out")
 		return
 	}
-	v.Checksum = oneOf(c, f, fsm.ChecksumAuto, fsm.ChecksumAuto, fsm.ChecksumPseudoHeader, fsm.ChecksumPlain)
+	v.Checksum = oneOf(c, f, fsm.ChecksumAuto)
 }
 
 // password never shows the value: the log may be read by more people than the file.
@@ -166,8 +166,8 @@ func (c *checker) ttl(f field[int], def uint8) (uint8, bool) {
 	switch {
 	case f.have == absent:
 		return def, true
-	case f.ok() && (f.v < 1 || f.v > 255):
-		bad(c, f, "must be 1 to 255", fmt.Sprintf("write 255 for routers on the same link only, or leave the key out for %d", def))
+	case f.ok() && !f.key.fits(int64(f.v)):
+		bad(c, f, f.key.within(), fmt.Sprintf("write 255 for routers on the same link only, or leave the key out for %d", def))
 		return def, false
 	case f.ok():
 		return uint8(f.v), true
@@ -228,8 +228,8 @@ const ethernetMTU = 1500
 // fits checks that one advert can name all addresses of each family.
 func (c *checker) fits(raw rawGroup, g fsm.Group) {
 	count := map[vrrpcompat.Family]int{}
-	for _, p := range g.Addresses {
-		count[vrrpcompat.FamilyOf(p.Addr())]++
+	for _, a := range g.Advertised() {
+		count[vrrpcompat.FamilyOf(a)]++
 	}
 	const ip4Header, ip6Header = 20, 40
 	room := map[vrrpcompat.Family]int{
@@ -238,8 +238,8 @@ func (c *checker) fits(raw rawGroup, g fsm.Group) {
 	}
 	for _, fam := range []vrrpcompat.Family{vrrpcompat.IPv4, vrrpcompat.IPv6} {
 		if count[fam] > room[fam] {
-			c.r.add(raw.addresses.pos, raw.addresses.path, fmt.Sprintf("%d %s addresses, and one advert has room for %d in %d bytes",
-				count[fam], fam, room[fam], ethernetMTU), "", "make two groups of them, each with a VRRP id of its own")
+			c.r.add(raw.addressesPos, raw.path+".addresses", fmt.Sprintf("%d %s addresses, and one advert has room for %d in %d bytes",
+				count[fam], fam, room[fam], ethernetMTU), "", "make two groups of them, each with a VRRP id of its own, or write advertise: false in some")
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type field[T any] struct {
 	pos  pos
 	path string
 	text string // as written
+	key  *key
 }
 
 // ok reports whether the value was written and could be read.
@@ -45,6 +47,10 @@ const (
 func (r *report) document(b []byte) *yaml.Node {
 	if len(b) > maxFile {
 		r.add(pos{}, "", fmt.Sprintf("the file is longer than %d bytes", maxFile), "", "see that it is the configuration")
+		return nil
+	}
+	b, ok := r.decoded(b)
+	if !ok {
 		return nil
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(b))
@@ -70,16 +76,22 @@ func (r *report) document(b []byte) *yaml.Node {
 	root := &doc
 	if doc.Kind == yaml.DocumentNode {
 		if len(doc.Content) != 1 {
-			r.add(at(&doc), "", "the file is empty", "", r.least)
+			r.add(pos{}, "", "the file is empty", "", r.least)
 			return nil
 		}
 		root = doc.Content[0]
 	}
 	if isScalar(root, "!!null") {
-		r.add(at(root), "", "the file is empty", "", r.least)
+		r.add(pos{}, "", "the file is empty", "", r.least)
+		return nil
+	}
+	if root.Kind != yaml.MappingNode && r.src.foreign() {
+		r.add(at(root), "", "not a configuration of quorate", "", importIt)
 		return nil
 	}
 	before := len(r.errs)
+	r.src.parsed = true
+	r.src.find(root)
 	r.refuseAliases(root)
 	if len(r.errs) > before {
 		return nil
@@ -87,26 +99,8 @@ func (r *report) document(b []byte) *yaml.Node {
 	return root
 }
 
-// syntax reports what the YAML parser says, at its place.
-func (r *report) syntax(err error) {
-	var le *yaml.LoadError
-	if !errors.As(err, &le) {
-		r.add(pos{}, "", "not YAML: "+err.Error(), "", "")
-		return
-	}
-	text := "not YAML: " + le.Message
-	if le.ContextMsg != "" {
-		text += " " + le.ContextMsg
-	}
-	do := "correct the indentation (spaces only), quotes or brackets before this place"
-	if le.Mark.Line == 0 { // the reader's errors, about single bytes, have no place
-		do = "save the file as UTF-8 text"
-	}
-	if le.ContextMark.Line > 0 && le.ContextMark.Line != le.Mark.Line {
-		do += fmt.Sprintf("; it began in line %d", le.ContextMark.Line)
-	}
-	r.add(pos{le.Mark.Line, le.Mark.Column}, "", text, "", do)
-}
+// plainTags are those of what is without any.
+var plainTags = []string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!map", "!!seq"}
 
 func (r *report) refuseAliases(n *yaml.Node) {
 	if n.Kind == yaml.AliasNode {
@@ -115,6 +109,9 @@ func (r *report) refuseAliases(n *yaml.Node) {
 	}
 	if n.Anchor != "" {
 		r.add(at(n), "", "anchors are not allowed", "&"+n.Anchor, "remove the anchor and write the value out where it is needed")
+	}
+	if n.Style&yaml.TaggedStyle != 0 && !slices.Contains(plainTags, n.ShortTag()) {
+		r.add(at(n), "", "tags are not allowed", n.Tag, "remove the tag")
 	}
 	if n.ShortTag() == "!!merge" {
 		r.add(at(n), "", "merge keys are not allowed", n.Value, "write the keys out")
@@ -128,19 +125,28 @@ func (r *report) refuseAliases(n *yaml.Node) {
 type mapping struct {
 	r    *report
 	path string
+	in   *section
 	vals map[string]*yaml.Node
 	// meant are keys that are not there and of which a misspelling is: reported
 	// once, as the misspelling, and not as missing too.
 	meant map[string]bool
 }
 
-// mapping checks that n is a mapping with keys of the schema, each once. What is
+// mapping checks that n is a mapping with keys of the section, each once. What is
 // wrong is reported; the keys that are right can still be read.
-func (r *report) mapping(n *yaml.Node, path string, s schema) (mapping, bool) {
-	m := mapping{r: r, path: path, vals: map[string]*yaml.Node{}, meant: map[string]bool{}}
+func (r *report) mapping(n *yaml.Node, path string, s *section) (mapping, bool) {
+	m := mapping{r: r, path: path, in: s, vals: map[string]*yaml.Node{}, meant: map[string]bool{}}
+	if n.Kind != yaml.MappingNode && s.example != "" {
+		r.wrongType(n, path, "keys with values", "write "+s.example)
+		return m, false
+	}
 	keys, ok := r.entries(n, path)
 	for _, e := range keys {
-		if !s.knows(e.name) {
+		if s.find(e.name) == nil {
+			if len(r.errs) >= maxErrors { // nobody reads what was perhaps meant
+				r.add(at(e.key), join(path, e.name), "unknown key", "", "")
+				continue
+			}
 			text, do, meant := s.unknown(e.name)
 			m.meant[meant] = true
 			r.add(at(e.key), join(path, e.name), text, "", do)
@@ -210,14 +216,31 @@ func describe(n *yaml.Node) string {
 	return n.Value
 }
 
-// read gives the field for key, with the scalar converted by conv. conv returns
-// what is wanted and what to write when the scalar is not that.
-func read[T any](m mapping, key string, conv func(*yaml.Node) (v T, want, do string)) field[T] {
-	f := field[T]{have: m.without(key), path: join(m.path, key)}
-	if n, ok := m.vals[key]; ok {
-		return readNode(m.r, n, f.path, conv)
+// read gives the field for a key, with the scalar converted by conv. conv returns
+// what is wanted and what to write when the scalar is not that. The key must be in the
+// table with one of the kinds.
+func read[T any](m mapping, name string, conv func(*yaml.Node) (v T, want, do string), kinds ...kind) field[T] {
+	k := m.key(name, kinds...)
+	if n, ok := m.vals[name]; ok {
+		return readNode(m.r, n, join(m.path, name), k, conv)
 	}
-	return f
+	return field[T]{have: m.without(name), path: join(m.path, name), key: k}
+}
+
+// key is the key of the section. Reading one that the table does not have, or as
+// something else, is a mistake of this package.
+func (m mapping) key(name string, kinds ...kind) *key {
+	k := m.in.find(name)
+	if k == nil || !slices.Contains(kinds, k.kind) {
+		panic(fmt.Sprintf("config: key %s of section %q is not in the table as it is read", name, m.in.path))
+	}
+	return k
+}
+
+// item reads one of a list whose items are a text or a section.
+func (m mapping) item(name string, n *yaml.Node, path string) field[string] {
+	k := m.in.find(name)
+	return readNode(m.r, n, path, k, textOr(k.kind.String()+", or keys with values", "write "+k.in.example))
 }
 
 // without is the state of a key that is not there.
@@ -228,8 +251,8 @@ func (m mapping) without(key string) state {
 	return absent
 }
 
-func readNode[T any](r *report, n *yaml.Node, path string, conv func(*yaml.Node) (v T, want, do string)) field[T] {
-	f := field[T]{have: broken, pos: at(n), path: path, text: n.Value}
+func readNode[T any](r *report, n *yaml.Node, path string, k *key, conv func(*yaml.Node) (v T, want, do string)) field[T] {
+	f := field[T]{have: broken, pos: at(n), path: path, text: n.Value, key: k}
 	v, want, do := conv(n)
 	if want != "" {
 		r.wrongType(n, path, want, do)
@@ -243,27 +266,45 @@ func isScalar(n *yaml.Node, tag string) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == tag
 }
 
-func (m mapping) text(key string) field[string]            { return read(m, key, toText) }
-func (m mapping) integer(key string) field[int]            { return read(m, key, toInt) }
-func (m mapping) duration(key string) field[time.Duration] { return read(m, key, toDuration) }
-
-// list reads a sequence of texts.
-func (m mapping) list(key string) field[[]field[string]] {
-	return texts(m.r, read(m, key, func(n *yaml.Node) ([]*yaml.Node, string, string) {
-		if n.Kind != yaml.SequenceNode {
-			return nil, "a list", "write [first, second]"
-		}
-		return n.Content, "", ""
-	}))
+func (m mapping) text(name string) field[string] {
+	return read(m, name, toText, kindText, kindName, kindNodeName, kindPath, kindWord, kindAddrPort, kindVIP, kindNetwork, kindAddress, kindDevice,
+		kindURL, kindHostPort, kindHost, kindRegexp)
 }
 
-// texts reads the items of a sequence.
-func texts(r *report, f field[[]*yaml.Node]) field[[]field[string]] {
-	out := field[[]field[string]]{have: f.have, pos: f.pos, path: f.path}
-	for i, n := range f.v {
-		out.v = append(out.v, readNode(r, n, fmt.Sprintf("%s[%d]", f.path, i), toText))
+func (m mapping) integer(name string) field[int] { return read(m, name, toInt, kindInteger) }
+
+func (m mapping) number(name string) field[uint32] { return read(m, name, toUint32, kindUint32) }
+
+func (m mapping) truth(name string) field[bool] { return read(m, name, toBool, kindBool) }
+
+func (m mapping) duration(name string) field[time.Duration] {
+	return read(m, name, toDuration, kindDuration)
+}
+
+// list reads a sequence of texts.
+func (m mapping) list(name string) field[[]field[string]] {
+	items, where, have := m.items(name, "write [first, second]")
+	out := field[[]field[string]]{have: have, pos: where, path: join(m.path, name), key: m.in.find(name)}
+	for i, n := range items {
+		out.v = append(out.v, readNode(m.r, n, fmt.Sprintf("%s[%d]", out.path, i), out.key, toText))
 	}
 	return out
+}
+
+// items reads the sequence at a key; where is the place of it, if it is there.
+func (m mapping) items(name, do string) (items []*yaml.Node, where pos, have state) {
+	if k := m.in.find(name); k == nil || k.form != list {
+		panic(fmt.Sprintf("config: key %s of section %q is no list in the table", name, m.in.path))
+	}
+	n, ok := m.vals[name]
+	if !ok {
+		return nil, pos{}, m.without(name)
+	}
+	if n.Kind != yaml.SequenceNode {
+		m.r.wrongType(n, join(m.path, name), "a list", do)
+		return nil, at(n), broken
+	}
+	return n.Content, at(n), present
 }
 
 func toText(n *yaml.Node) (string, string, string) {

@@ -48,6 +48,34 @@ func TestFIFO(t *testing.T) {
 	}
 }
 
+// TestSetFIFO: lines go to another pipe from then on, and to none.
+func TestSetFIFO(t *testing.T) {
+	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")
+	r, _, end := begin(t, func(r *Runner) { r.opt.FIFO, r.fifo.path = first, first })
+	r.Update(fsm.Document{Groups: []fsm.Group{{Name: "web"}}})
+	was, err := openWhenThere(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer was.Close()
+	r.SetFIFO(second)
+	f, err := openWhenThere(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r.Transition(to("web", "", Backup))
+	if in := bufio.NewScanner(f); !in.Scan() || in.Text() != `INSTANCE "web" BACKUP 150` {
+		t.Fatalf("read %q", in.Text())
+	}
+	r.SetFIFO("")
+	r.Transition(to("web", Backup, Active))
+	end()
+	if r.fifo.inode != 0 || r.fifo.dropped != 0 {
+		t.Errorf("the pipe is open, or lines were dropped: %+v", &r.fifo)
+	}
+}
+
 // openWhenThere opens the pipe as soon as the Runner has made it.
 func openWhenThere(path string) (f *os.File, err error) {
 	for range 1_000_000 {

@@ -57,6 +57,7 @@ type Options struct {
 	Cluster string // may be empty where there is none
 	Node    string
 	// FIFO is the path of a named pipe for lines as keepalived writes them; empty: none.
+	// SetFIFO changes it later.
 	FIFO string
 	// Priority is the number at the end of such a line.
 	Priority func(fsm.Group) uint8
@@ -103,6 +104,23 @@ func (r *Runner) Update(doc fsm.Document) {
 	r.doc = doc
 }
 
+// SetFIFO has later lines go to the pipe at another path; empty: nowhere. It may be called
+// from any goroutine.
+func (r *Runner) SetFIFO(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opt.FIFO = path
+	r.wake()
+}
+
+// wake has Run look at what there is to do.
+func (r *Runner) wake() {
+	select {
+	case r.poke <- struct{}{}:
+	default:
+	}
+}
+
 // Transition has the hooks for it run: the group's own first, then the cluster's. It
 // does not wait for them.
 func (r *Runner) Transition(t Transition) {
@@ -124,10 +142,7 @@ func (r *Runner) Transition(t Transition) {
 		r.lines.add(line(t, r.opt.Priority(g)))
 	}
 	r.enqueue(t, g.Hooks, r.doc.Hooks)
-	select {
-	case r.poke <- struct{}{}:
-	default:
-	}
+	r.wake()
 }
 
 // enqueue puts a transition into its group's queue, if a program is to hear of it.
@@ -173,12 +188,8 @@ func programFor(h fsm.Hooks, state string) []string {
 // Run works until ctx ends. What was asked for until then is still done, for at most
 // stopWait; what still runs after that is killed. It never fails. Call it once.
 func (r *Runner) Run(ctx context.Context) error {
-	if r.opt.FIFO != "" {
-		if err := r.fifo.open(); err != nil {
-			r.opt.Log.Warn("cannot open the pipe for notifications", "error", err)
-		}
-		defer r.fifo.close()
-	}
+	r.openFIFO()
+	defer r.fifo.close()
 	// The programs outlive ctx by stopWait.
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -206,10 +217,21 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
+// openFIFO opens the pipe, where there is to be one.
+func (r *Runner) openFIFO() {
+	if r.fifo.path == "" {
+		return
+	}
+	if err := r.fifo.open(); err != nil {
+		r.opt.Log.Warn("cannot open the pipe for notifications", "error", err)
+	}
+}
+
 // start writes the lines that wait, and has somebody work off each queue.
 func (r *Runner) start(ctx context.Context, work *sync.WaitGroup) {
 	r.mu.Lock()
 	out, dropped := r.lines.take()
+	path := r.opt.FIFO
 	for group, q := range r.queues {
 		if !q.busy {
 			q.busy = true
@@ -217,9 +239,17 @@ func (r *Runner) start(ctx context.Context, work *sync.WaitGroup) {
 		}
 	}
 	r.mu.Unlock()
+	if path != r.fifo.path {
+		r.fifo.close()
+		r.fifo.path = path
+		r.openFIFO()
+	}
+	if path == "" {
+		return // what was to go to a pipe that is none any more
+	}
 	if dropped += r.fifo.write(out); dropped > 0 {
 		r.fifo.dropped += dropped
-		r.opt.Log.Warn("nobody reads the pipe for notifications: lines were dropped", "fifo", r.opt.FIFO,
+		r.opt.Log.Warn("nobody reads the pipe for notifications: lines were dropped", "fifo", path,
 			"lines", dropped, "in_all", r.fifo.dropped, "error", r.fifo.err)
 	}
 }

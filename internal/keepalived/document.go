@@ -23,6 +23,9 @@ type group struct {
 	from            *merged
 	run             []notifier // what hooks are made of
 	addresses       []netip.Prefix
+	specs           map[netip.Addr]spec // of those that do not stand as usual
+	routes          []route
+	rules           []rule
 	iface           string
 	priority        []nodePriority
 	preempt         string

@@ -113,6 +113,7 @@ func (t *translation) group(m *merged) {
 		t.report.add(f.at, Lost, m.name, "without virtual_router_id there is no VRRP")
 		return
 	}
+	t.routes(m, g)
 	t.track(m, g)
 	g.run = []notifier{{"INSTANCE", f.name, f.hooks}}
 	t.compareHooks(m)
@@ -174,8 +175,6 @@ func (t *translation) divide(m *merged, g *group) []*group {
 		switch {
 		case v.prefix.Addr().Is6() != f.v6():
 			t.report.add(v.at, Lost, v.prefix.String(), "not of the family of the instance's first address: keepalived ignores it; choose: virtual_ipaddress_excluded, or an instance of its own")
-		case len(named) == room(f.v6()) && t.opt.Mode == VRRP:
-			t.report.add(v.at, Lost, v.prefix.String(), noRoom(f.v6()))
 		case len(named) == room(f.v6()):
 			t.report.add(v.at, Changed, v.prefix.String(), fmt.Sprintf("one advert has room for %d addresses: the others are held and not advertised, as by keepalived, which may draw the line elsewhere", room(f.v6())))
 			excluded = append(excluded, v)
@@ -199,7 +198,7 @@ func (t *translation) divide(m *merged, g *group) []*group {
 		sort(v)
 	}
 	t.chooseDevice(m, g, byDevice, devices, len(named))
-	g.addresses = prefixes(byDevice[g.iface])
+	t.place(g, byDevice[g.iface])
 	delete(byDevice, g.iface)
 	return t.rest(m, g, byDevice, devices, excluded)
 }
@@ -236,73 +235,11 @@ func (t *translation) rest(m *merged, g *group, byDevice map[string][]vip, devic
 			continue
 		}
 		t.report.add(all[0].at, Changed, m.name, fmt.Sprintf("the addresses on %s are a group of their own, together with %s, and not in its adverts: keepalived peers before 2.3.3 refuse those then", dev, g.name))
-		out = append(out, &group{name: g.name + "-" + dev, iface: dev, addresses: prefixes(all)})
+		r := &group{name: g.name + "-" + dev, iface: dev}
+		t.place(r, all)
+		out = append(out, r)
 	}
-	more := map[string][]vip{}
-	var order []string
-	for _, v := range excluded {
-		dev := v.dev
-		if dev == "" {
-			dev = g.iface
-		}
-		if more[dev] == nil {
-			order = append(order, dev)
-		}
-		more[dev] = append(more[dev], v)
-	}
-	for _, dev := range order {
-		all := more[dev]
-		if dev == g.iface && (len(g.addresses) == 0 || t.opt.Mode == VRRP) {
-			all = t.promote(m, g, all)
-		}
-		switch {
-		case len(all) == 0:
-		case t.opt.Mode == VRRP:
-			t.report.add(all[0].at, Lost, m.name, "addresses on another device or of the other family: with election: vrrp a group has adverts for all its addresses, and nothing ties two; choose: an instance for them")
-		default:
-			name := g.name + "-excluded"
-			if dev != g.iface {
-				name += "-" + dev
-			}
-			t.report.add(all[0].at, Changed, m.name, fmt.Sprintf("addresses that are not advertised: a group without vrrp, together with %s", g.name))
-			out = append(out, &group{name: name, iface: dev, addresses: prefixes(all)})
-		}
-	}
-	return out
-}
-
-// promote has excluded addresses advertised, where a group cannot be without, and
-// returns those that cannot be: of the other family.
-func (t *translation) promote(m *merged, g *group, all []vip) (rest []vip) {
-	var named []vip
-	for _, v := range all {
-		if v.prefix.Addr().Is6() == m.first().v6() {
-			named = append(named, v)
-		} else {
-			rest = append(rest, v)
-		}
-	}
-	if len(named) > 0 {
-		t.report.add(named[0].at, Decision, m.name, "virtual_ipaddress_excluded: these are advertised here; choose: that, if all other routers are of this kind or keepalived 2.3.3 and later, or list them as virtual_ipaddress there")
-		t.advertise(g, named)
-	}
-	return rest
-}
-
-// advertise adds addresses to those that adverts name, as many as fit.
-func (t *translation) advertise(g *group, all []vip) {
-	count := map[bool]int{} // by whether they are IPv6
-	for _, p := range g.addresses {
-		count[p.Addr().Is6()]++
-	}
-	for _, v := range all {
-		six := v.prefix.Addr().Is6()
-		if count[six]++; count[six] > room(six) {
-			t.report.add(v.at, Lost, v.prefix.String(), noRoom(six))
-			continue
-		}
-		g.addresses = append(g.addresses, v.prefix)
-	}
+	return append(out, t.excluded(m, g, excluded)...)
 }
 
 // room is how many addresses of a family one advert can name on Ethernet.
@@ -316,14 +253,6 @@ func room(six bool) int {
 
 func noRoom(six bool) string {
 	return fmt.Sprintf("one advert has room for %d addresses; choose: an instance of its own for the others", room(six))
-}
-
-func prefixes(all []vip) []netip.Prefix {
-	var out []netip.Prefix
-	for _, v := range all {
-		out = append(out, v.prefix)
-	}
-	return out
 }
 
 // vrrp is the group as routers outside see it; nil without an id.
@@ -417,6 +346,8 @@ func (t *translation) dropTwice() {
 		return gone[g.name]
 	})
 	for _, g := range t.groups {
+		t.ownSources(g)
+		t.oneAdvertised(g)
 		g.together = slices.DeleteFunc(g.together, func(s string) bool { return gone[s] })
 	}
 }

@@ -30,6 +30,8 @@ type instance struct {
 	password        string
 	vmac            bool
 	vips, excluded  []vip
+	routes          []route
+	rules           []rule
 	repeat, refresh *int
 	tracks          []use
 	hooks           []notify
@@ -104,6 +106,10 @@ func (in *instance) read(s *statement) {
 		in.vips = append(in.vips, n.readVIPs(s)...)
 	case "virtual_ipaddress_excluded":
 		in.excluded = append(in.excluded, n.readVIPs(s)...)
+	case "virtual_routes":
+		in.routes = append(in.routes, n.readRoutes(s)...)
+	case "virtual_rules":
+		in.rules = append(in.rules, n.readRules(s)...)
 	case "unicast_peer":
 		in.readPeers(s)
 	case "authentication":

@@ -88,7 +88,8 @@ func Import(fsys fs.FS, sources []Source, opt Options) (*Result, error) {
 	if err := probs.err(); err != nil {
 		return res, err
 	}
-	tr := &translation{opt: opt, nodes: nodes, report: &res.Report, probs: probs, checks: &checkBook{}}
+	tr := &translation{opt: opt, nodes: nodes, report: &res.Report, probs: probs, checks: &checkBook{},
+		routesSeen: map[string]bool{}, rulesSeen: map[string]bool{}}
 	if !tr.chooseNode() {
 		return res, probs.err()
 	}

@@ -57,7 +57,6 @@ const (
 	checkerText   = "belongs to the load balancer's process"
 	bfdText       = "no BFD in this version; choose: a check icmp: of the neighbour, or command: that asks another BFD daemon"
 	staticText    = "addresses, routes and rules that never move are the host's: write them in its own network configuration before keepalived goes"
-	routesText    = "routes and rules that move with the group are not in this version; choose: put them on all nodes, or set them from hooks"
 	garpText      = "announcements follow one schedule: at 0, 0.1, 1.2, 2.4, 3.6 s …, then every announce.refresh"
 	garpLowerText = "the owner answers a lower-priority advert by the schedule, with its rate bounded"
 	leaseText     = "a lease that the kernel keeps does what it is for"

@@ -18,6 +18,8 @@ type translation struct {
 	groups []*group
 	inUse  map[string]bool     // of groups, also of those that went
 	taken  map[*statement]bool // lines of track_ blocks that came into a group
+	// routesSeen and rulesSeen are those that a group has, by what the kernel tells them apart by.
+	routesSeen, rulesSeen map[string]bool
 }
 
 func (t *translation) names() string {

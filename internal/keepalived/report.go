@@ -65,6 +65,13 @@ func (r *Report) add(at pos, c Class, subject, text string) {
 	r.Findings = append(r.Findings, Finding{File: at.file, Line: at.line, Class: c, Subject: subject, Text: text})
 }
 
+// instead replaces what was said of a line as carried over, when it turned out later that
+// it cannot be.
+func (r *Report) instead(at pos, c Class, subject, text string) {
+	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool { return f.File == at.file && f.Line == at.line && f.Class == Carried })
+	r.add(at, c, subject, text)
+}
+
 // alsoShown bounds how many further places of one finding are listed.
 const alsoShown = 3
 

@@ -2,6 +2,8 @@ package keepalived
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -110,6 +112,11 @@ func (t *translation) joined(all []*group) bool {
 func (t *translation) join(s *syncGroup, all []*group) string {
 	a, b := all[0], all[1]
 	a.addresses = append(a.addresses, b.addresses...)
+	a.routes, a.rules = append(a.routes, b.routes...), append(a.rules, b.rules...)
+	if a.specs == nil {
+		a.specs = map[netip.Addr]spec{}
+	}
+	maps.Copy(a.specs, b.specs)
 	a.vrrp.unicast = append(a.vrrp.unicast, b.vrrp.unicast...)
 	a.checks = dedupe(append(a.checks, b.checks...))
 	a.tracks = dedupe(append(a.tracks, b.tracks...))

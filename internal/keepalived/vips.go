@@ -1,6 +1,7 @@
 package keepalived
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,8 +13,22 @@ import (
 type vip struct {
 	prefix netip.Prefix
 	dev    string // empty: the instance's
+	spec   spec
 	at     pos
 }
+
+// A spec is how an address stands on a host, where that is not as usual.
+type spec struct {
+	scope         string // empty: global
+	label         string
+	noPrefixRoute bool
+	iface         string // empty: the group's
+	unadvertised  bool   // by adverts, where the group has any
+}
+
+// scopes are the words for the scopes of addresses, and the numbers that the kernel and
+// rt_scopes(5) have for them.
+var scopes = map[string]string{"global": "", "0": "", "universe": "", "site": "site", "200": "site", "link": "link", "253": "link", "host": "host", "254": "host"}
 
 // vipOptions say of each option of an address how many words follow it, and what
 // becomes of it.
@@ -26,14 +41,14 @@ var vipOptions = map[string]struct {
 	"broadcast":     {1, NotApplicable, "no broadcast address is set: that of the network's own addresses serves"},
 	"dev":           {1, Carried, "interface"},
 	"use_vmac":      {0, Lost, "vmac is of a whole group; choose: vmac: true there"},
-	"scope":         {1, Lost, "addresses have the scope that the kernel gives them"},
-	"label":         {1, Lost, "no label is set; ip address shows the address without it"},
+	"scope":         {1, Carried, "scope"},
+	"label":         {1, Carried, "label"},
 	"peer":          {1, Lost, "there are no point-to-point addresses"},
 	"home":          {0, NotApplicable, "no such flag is set"},
 	"-nodad":        {0, NotApplicable, "addresses are put on without waiting for duplicate detection, always"},
 	"nodad":         {0, NotApplicable, "addresses are put on without waiting for duplicate detection, always"},
 	"mngtmpaddr":    {0, NotApplicable, "no temporary addresses are made of it"},
-	"noprefixroute": {0, Lost, "the kernel makes the route of the network; choose: length /32 or /128"},
+	"noprefixroute": {0, Carried, "noprefixroute"},
 	"autojoin":      {0, Lost, "no such flag is set"},
 	"no_track":      {0, NotApplicable, "an address that is removed by somebody else is put back"},
 	"preferred_lft": {1, NotApplicable, "the kernel is told a lifetime by the fence"},
@@ -105,7 +120,10 @@ func (n *node) vipOptions(e *statement, v *vip) bool {
 			arg = e.words[i].text
 		}
 		if name != "dev" {
-			n.report.add(e.at, o.class, strings.TrimSpace(name+" "+arg), o.text)
+			class, text := v.spec.take(name, arg, v.prefix.Addr().Is4(), o.class, o.text)
+			if v.spec.label == "" || name != "label" { // of a label that is said when its device is known (place)
+				n.report.add(e.at, class, strings.TrimSpace(name+" "+arg), text)
+			}
 			continue
 		}
 		if why := unusableDevice(arg); why != "" {
@@ -115,6 +133,67 @@ func (n *node) vipOptions(e *statement, v *vip) bool {
 		v.dev = arg
 	}
 	return true
+}
+
+// take notes an option of how an address stands, and says what becomes of it; of others it
+// says what the table has.
+func (s *spec) take(name, arg string, v4 bool, class Class, text string) (Class, string) {
+	switch name {
+	case "scope":
+		scope, known := scopes[arg]
+		switch {
+		case !v4:
+			return NotApplicable, "the kernel gives an IPv6 address the scope that its number says"
+		case !known:
+			return Lost, "not a scope that every host knows; choose: global, site, link or host"
+		}
+		s.scope = scope
+	case "label":
+		if !v4 {
+			return NotApplicable, "the kernel keeps no label of an IPv6 address"
+		}
+		s.label = arg
+	case "noprefixroute":
+		s.noPrefixRoute = true
+	}
+	return class, text
+}
+
+// place adds addresses to a group, with how they stand on its device.
+func (t *translation) place(g *group, all []vip) {
+	for _, v := range all {
+		g.addresses = append(g.addresses, v.prefix)
+		s := v.spec
+		if why := unusableLabel(s.label, cmp.Or(s.iface, g.iface)); why != "" {
+			t.report.add(v.at, Lost, "label "+s.label, why)
+			s.label = ""
+		} else if s.label != "" {
+			t.report.add(v.at, Carried, "label "+s.label, "label")
+		}
+		if s == (spec{}) {
+			continue
+		}
+		if g.specs == nil {
+			g.specs = map[netip.Addr]spec{}
+		}
+		g.specs[v.prefix.Addr()] = s
+	}
+}
+
+// unusableLabel says why an address cannot have a label, by the rules of label: in the
+// configuration file.
+func unusableLabel(label, device string) string {
+	named, text, has := strings.Cut(label, ":")
+	odd := strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' })
+	switch {
+	case label == "":
+		return ""
+	case device == "":
+		return "the device is found by the address, and a label begins with its name; choose: interface, and the label with it"
+	case len(label) > 15 || odd || named != device || has && text == "":
+		return "a label is the device of the address, " + device + ", or that with : and a text, at most 15 bytes in all; choose: one such as " + device + ":1"
+	}
+	return ""
 }
 
 func looksLikeAddress(s string) bool {

@@ -52,11 +52,7 @@ func (d *document) yaml() []byte {
 }
 
 func (g *group) yaml(put func(key, value string), mode Mode) {
-	var all []string
-	for _, p := range g.addresses {
-		all = append(all, p.String())
-	}
-	put("addresses", flow(all))
+	put("addresses", g.addressesYAML())
 	if g.iface != "" {
 		put("interface", scalar(g.iface))
 	}
@@ -90,9 +86,53 @@ func (g *group) yaml(put func(key, value string), mode Mode) {
 	if g.vrrp != nil {
 		put("vrrp", g.vrrp.yaml())
 	}
+	list := func(key string, items []string) {
+		if len(items) > 0 {
+			put(key, "\n      - "+strings.Join(items, "\n      - "))
+		}
+	}
+	var routes, rules []string
+	for _, r := range g.routes {
+		routes = append(routes, r.yaml())
+	}
+	for _, r := range g.rules {
+		rules = append(rules, r.yaml())
+	}
+	list("routes", routes)
+	list("rules", rules)
 	if g.hooks.any() {
 		put("hooks", "\n"+g.hooks.yaml())
 	}
+}
+
+func (g *group) addressesYAML() string {
+	var out []string
+	for _, p := range g.addresses {
+		s := g.specs[p.Addr()]
+		s.unadvertised = s.unadvertised && g.vrrp != nil
+		if s == (spec{}) {
+			out = append(out, scalar(p.String()))
+			continue
+		}
+		item := "{address: " + scalar(p.String())
+		if s.iface != "" {
+			item += ", interface: " + scalar(s.iface)
+		}
+		if s.scope != "" {
+			item += ", scope: " + s.scope
+		}
+		if s.label != "" {
+			item += ", label: " + scalar(s.label)
+		}
+		if s.noPrefixRoute {
+			item += ", noprefixroute: true"
+		}
+		if s.unadvertised {
+			item += ", advertise: false"
+		}
+		out = append(out, item+"}")
+	}
+	return "[" + strings.Join(out, ", ") + "]"
 }
 
 func (h hooks) yaml() string {
