@@ -51,6 +51,8 @@ type Admin interface {
 	History(ctx context.Context) ([]Revision, error)
 	// Revision returns one with its document.
 	Revision(ctx context.Context, revision uint64) (Revision, error)
+	// Events returns what is new in the history behind an index, without waiting.
+	Events(after uint64) (Events, error)
 	// Explain says why a group is where it is.
 	Explain(ctx context.Context, group string) (fsm.Explanation, error)
 	// Snapshot returns the replicated state.
@@ -139,6 +141,7 @@ func (s *Server) adminRoutes() map[string]route {
 		pathHistory:  {method: http.MethodGet, serve: s.history},
 		pathRevision: {method: http.MethodGet, serve: s.revision},
 		pathExplain:  {method: http.MethodGet, serve: s.explain},
+		pathEvents:   {method: http.MethodGet, serve: s.events},
 		pathSnapshot: {method: http.MethodGet, serve: s.snapshot},
 		pathRestore:  {method: http.MethodPost, serve: s.restore, body: maxSnapshot},
 	}

@@ -1,15 +1,18 @@
 // Package api is the daemon's interface for this host: HTTP and JSON on a unix
-// socket, the server and the client.
+// socket, the server and the client, and what of it may be read over TCP (Web).
 //
 //	GET  /v1/status    core.Status
 //	GET  /v1/vrrp      VRRP: what this node hears of VRRP and says itself
 //	POST /v1/move      {"group","node"} → {"epoch","from","to"}, when that is committed
 //	POST /v1/release   → {"groups"}: those that this node is asked to let go of
+//	POST /v1/doctor    {"measure_ms"} → doctor.Report, when every node has measured
+//	POST /v1/try       TryRequest → TryReport: a fault on purpose, and what it did
 //	POST /v1/drain     {"node"} → Drained; /v1/undrain is the reverse. Empty: this node
 //	POST /v1/remove    {"node","force"} → Removed
 //	POST /v1/apply     ApplyRequest → Applied: the document, if every node agrees
 //	POST /v1/rollback  {"revision","seen","dry_run"} → Applied
 //	GET  /v1/history   {"revisions"}, oldest first; /v1/history/N → one Revision, with its document
+//	GET  /v1/events?after=INDEX&wait=10s  Events: what is new behind an index of the log
 //	GET  /v1/explain/GROUP  fsm.Explanation
 //	GET  /v1/snapshot  Snapshot
 //	POST /v1/restore   Snapshot → Restored
@@ -24,7 +27,8 @@
 // reason, 503 and 504 say that it could not be done, or that nobody knows whether it was.
 // Every answer has the daemon's version in the header Quorate-Version. Who may ask is
 // decided by the socket's mode: the daemon's user and the group quorate. Only root and
-// the daemon's user may have other programs run than the document names already.
+// the daemon's user may have other programs run than the document names already, or have
+// a daemon killed.
 package api
 
 import "time"

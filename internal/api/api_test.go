@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/doctor"
 )
 
 // A fakeAgent answers with what it is given.
@@ -16,6 +17,8 @@ type fakeAgent struct {
 	Admin
 	status func(context.Context) (core.Status, error)
 	move   func(group, node string) error
+	doctor func(DoctorRequest) (doctor.Report, error)
+	try    func(TryRequest) (TryReport, error)
 
 	mu       sync.Mutex
 	released int
@@ -30,6 +33,14 @@ func (f *fakeAgent) VRRP(ctx context.Context) (VRRP, error) {
 }
 
 func (f *fakeAgent) Move(_ context.Context, group, node string) error { return f.move(group, node) }
+
+func (f *fakeAgent) Doctor(_ context.Context, req DoctorRequest) (doctor.Report, error) {
+	return f.doctor(req)
+}
+
+func (f *fakeAgent) Try(_ context.Context, req TryRequest, _ string) (TryReport, error) {
+	return f.try(req)
+}
 
 func (f *fakeAgent) Release() {
 	f.mu.Lock()

@@ -11,7 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -50,6 +53,9 @@ type Client struct {
 	version  string
 	patience time.Duration
 	http     *http.Client
+
+	mu         sync.Mutex
+	difference string // see Difference
 }
 
 // NewClient returns a client for the socket at path. The version is the caller's
@@ -61,6 +67,15 @@ func NewClient(path, version string) *Client {
 	}
 	return &Client{path: path, version: version, patience: answerTime,
 		http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 1, IdleConnTimeout: 10 * time.Second}}}
+}
+
+// Difference says that the daemon is of another version than the caller, when a question
+// failed that may have done so for that, or an answer lacked fields. Else it is empty.
+// It is of the last answer.
+func (c *Client) Difference() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.difference
 }
 
 // Close closes idle connections.
@@ -195,26 +210,56 @@ func (c *Client) call(ctx context.Context, patience time.Duration, method, path 
 func (c *Client) read(resp *http.Response, answer []byte, out any) error {
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		if err := json.Unmarshal(answer, out); err != nil {
-			return fmt.Errorf("read the answer of the daemon at %s: %w%s", c.path, err, c.otherVersion(resp))
+			c.compare(resp, "")
+			return fmt.Errorf("read the answer of the daemon at %s: %w", c.path, err)
+		}
+		if lacking := lacks(answer, out); lacking != nil {
+			c.compare(resp, "; its answer does not have "+strings.Join(lacking, ", "))
+		} else {
+			c.differ("")
 		}
 		return nil
 	}
+	c.compare(resp, "")
 	var p problem
 	if err := json.Unmarshal(answer, &p); err != nil || p.Error == "" {
-		return fmt.Errorf("whoever listens on %s answers %s and gives no reason: is it quorate?%s", c.path, resp.Status, c.otherVersion(resp))
-	}
-	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
-		p.Error += c.otherVersion(resp)
+		return fmt.Errorf("whoever listens on %s answers %s and gives no reason: is it quorate?", c.path, resp.Status)
 	}
 	return &Error{Code: resp.StatusCode, Text: p.Error}
 }
 
-// otherVersion says so when the daemon is not of the caller's version.
-func (c *Client) otherVersion(resp *http.Response) string {
-	if v := resp.Header.Get(VersionHeader); v != "" && v != c.version {
-		return fmt.Sprintf("; the daemon is of version %s and this command of %s: restart the daemon with the installed one", v, c.version)
+// compare takes down that the daemon is not of the caller's version.
+func (c *Client) compare(resp *http.Response, what string) {
+	v := resp.Header.Get(VersionHeader)
+	if v == "" || v == c.version {
+		c.differ("")
+		return
 	}
-	return ""
+	c.differ(fmt.Sprintf("the daemon is of version %s and this command of %s%s: restart the daemon with the installed one (systemctl restart quorate)",
+		v, c.version, what))
+}
+
+func (c *Client) differ(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.difference = text
+}
+
+// lacks names the fields of a struct that are always written, and are not in the answer.
+func lacks(answer []byte, out any) []string {
+	t := reflect.TypeOf(out).Elem()
+	var have map[string]json.RawMessage
+	if t.Kind() != reflect.Struct || json.Unmarshal(answer, &have) != nil {
+		return nil
+	}
+	var lacking []string
+	for _, f := range reflect.VisibleFields(t) {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if _, ok := have[name]; !ok && name != "" && name != "-" && !strings.Contains(options, "omit") {
+			lacking = append(lacking, name)
+		}
+	}
+	return lacking
 }
 
 // explain turns an error of the connection into one that says what to do.

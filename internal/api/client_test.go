@@ -101,15 +101,18 @@ func TestClientFrozen(t *testing.T) {
 // TestClientStrangers asks others than this version's daemon.
 func TestClientStrangers(t *testing.T) {
 	for name, tc := range map[string]struct {
-		answer, want string
+		answer, want, difference string
 	}{
-		"hangs up":       {"", "gives no answer"},
-		"cut off":        {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "gives no answer"},
-		"no HTTP":        {"SSH-2.0-OpenSSH_9.6\r\n", "gives no answer"},
-		"another server": {"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "is it quorate?"},
+		"hangs up":       {"", "gives no answer", ""},
+		"cut off":        {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "gives no answer", ""},
+		"no HTTP":        {"SSH-2.0-OpenSSH_9.6\r\n", "gives no answer", ""},
+		"another server": {"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "is it quorate?", ""},
 		"newer daemon": {"HTTP/1.1 404 Not Found\r\nQuorate-Version: 9.0\r\nContent-Length: 17\r\n\r\n{\"error\":\"moved\"}",
-			"moved; the daemon is of version 9.0 and this command of 1.2.3"},
-		"other types": {"HTTP/1.1 200 OK\r\nQuorate-Version: 9.0\r\nContent-Length: 14\r\n\r\n{\"cluster\": 1}", "the daemon is of version 9.0"},
+			"moved", "the daemon is of version 9.0 and this command of 1.2.3"},
+		"same version": {"HTTP/1.1 404 Not Found\r\nQuorate-Version: 1.2.3\r\nContent-Length: 17\r\n\r\n{\"error\":\"moved\"}", "moved", ""},
+		"other types":  {"HTTP/1.1 200 OK\r\nQuorate-Version: 9.0\r\nContent-Length: 14\r\n\r\n{\"cluster\": 1}", "read the answer", "the daemon is of version 9.0"},
+		"fewer fields": {"HTTP/1.1 200 OK\r\nQuorate-Version: 0.9\r\nContent-Length: 16\r\n\r\n{\"cluster\": \"c\"}", "", "does not have node, instance, leader"},
+		"same, fewer":  {"HTTP/1.1 200 OK\r\nQuorate-Version: 1.2.3\r\nContent-Length: 16\r\n\r\n{\"cluster\": \"c\"}", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s")
@@ -119,9 +122,13 @@ func TestClientStrangers(t *testing.T) {
 			}
 			served := make(chan error, 1)
 			go func() { served <- answerOnce(l, tc.answer) }()
-			_, err = client(t, path).Status(t.Context())
-			if err == nil || !strings.Contains(err.Error(), tc.want) {
+			c := client(t, path)
+			_, err = c.Status(t.Context())
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v; want %q in it", err, tc.want)
+			}
+			if got := c.Difference(); (got == "") != (tc.difference == "") || !strings.Contains(got, tc.difference) {
+				t.Errorf("difference %q, want %q in it", got, tc.difference)
 			}
 			l.Close()
 			if err := <-served; err != nil {

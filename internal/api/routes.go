@@ -56,10 +56,17 @@ func (s *Server) handler() http.Handler {
 		pathVRRP:    {method: http.MethodGet, serve: s.vrrp},
 		pathMove:    {method: http.MethodPost, serve: s.move},
 		pathRelease: {method: http.MethodPost, serve: s.release},
+		pathDoctor:  {method: http.MethodPost, serve: s.doctor},
+		pathTry:     {method: http.MethodPost, serve: s.try},
 		pathHealth:  {method: http.MethodGet, serve: s.health},
 		pathReady:   {method: http.MethodGet, serve: s.ready},
 	}
 	maps.Copy(routes, s.adminRoutes())
+	return s.answerAll(routes, "in this version ("+s.opts.Version+")")
+}
+
+// answerAll answers by the routes. where says what of a path that is none of them there is not.
+func (s *Server) answerAll(routes map[string]route, where string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(VersionHeader, s.opts.Version)
 		rt, ok := find(routes, r.URL.Path)
@@ -67,7 +74,7 @@ func (s *Server) handler() http.Handler {
 		var a answer
 		switch {
 		case !ok:
-			a = refuse(http.StatusNotFound, fmt.Errorf("there is no %s in this version (%s)", r.URL.Path, s.opts.Version))
+			a = refuse(http.StatusNotFound, fmt.Errorf("there is no %s %s", r.URL.Path, where))
 		case r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet):
 			w.Header().Set("Allow", rt.method)
 			a = refuse(http.StatusMethodNotAllowed, fmt.Errorf("%s takes %s, not %s", r.URL.Path, rt.method, r.Method))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/doctor"
 )
 
 // An Agent runs this node. The server calls it from many goroutines.
@@ -24,6 +25,10 @@ type Agent interface {
 	Move(ctx context.Context, group, node string) error
 	// Release has this node let go of every group; it does not wait for that.
 	Release()
+	// Doctor has every node measure, and judges what they found.
+	Doctor(ctx context.Context, req DoctorRequest) (doctor.Report, error)
+	// Try makes a fault on purpose, and measures what it does. user is who asks.
+	Try(ctx context.Context, req TryRequest, user string) (TryReport, error)
 	Admin
 }
 
@@ -69,8 +74,13 @@ func Listen(path string, agent Agent, opts Options) (*Server, error) {
 // Run answers until ctx ends, and then removes the socket. It fails only when the
 // socket does. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
+	return s.serve(ctx, netutil.LimitListener(userListener{s.listener}, maxConns), s.handler(), "the API on "+s.path)
+}
+
+// serve answers on a listener until ctx ends.
+func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler, what string) error {
 	srv := &http.Server{
-		Handler:           s.handler(),
+		Handler:           h,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -80,10 +90,10 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(netutil.LimitListener(userListener{s.listener}, maxConns)) }()
+	go func() { ended <- srv.Serve(l) }()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("serve the API on %s: %w", s.path, err)
+		return fmt.Errorf("serve %s: %w", what, err)
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)

@@ -12,6 +12,16 @@ import (
 // Root is the user that may do everything.
 const Root = "root"
 
+// Trusted reports whether a user is root or the daemon's own: the others who may use the
+// socket are to stay less than those.
+func Trusted(who string) bool {
+	if who == Root {
+		return true
+	}
+	self, err := user.Current()
+	return err == nil && self.Username == who
+}
+
 // A userListener gives each connection the name of its user for its remote address,
 // which a unix socket's client does not have otherwise.
 type userListener struct{ *net.UnixListener }

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,7 @@ import (
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/api"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/metrics"
 	"github.com/quorate/quorate/vipctl/fence"
 	"github.com/quorate/quorate/vipctl/kernel"
 )
@@ -39,6 +41,11 @@ type Options struct {
 	// Links lists the devices of this host with their addresses, for documents that are
 	// to be applied.
 	Links func() ([]config.Link, error)
+	// Reload asks for the configuration file to be read again, by Load; SetLog has the log
+	// be as the file says.
+	Reload <-chan struct{}
+	Load   func() (*config.Config, error)
+	SetLog func(config.Log)
 	// Stop is closed to end the daemon in good order; cancelling Run's context
 	// ends it at once.
 	Stop <-chan struct{}
@@ -95,12 +102,23 @@ type node struct {
 	kernel *kernel.Kernel
 	unlock func()       // of the fence
 	fence  *fence.Fence // nil where the lifetime is the fence, and with election: vrrp
+	left   []core.Leftover
 	part   *Participant // nil with election: vrrp
 	agent  *agent.Agent
 	api    *api.Server
 	macs   *vmacs
 	vrrp   *speaker
+	file   *reloader
+	lan    *lan // nil in shadow
 	beside *outside
+	shadow *observer // nil: the node does what it decides
+
+	metrics *metrics.Metrics // with web; nil: the file names no address for them
+	web     *api.Web
+
+	surveying sync.Mutex // held while the doctor, or a fault on purpose, measures here
+	lookouts  *lookouts
+	kill      func() // this process
 }
 
 // alone: the node is a VRRP router of its own.
@@ -110,7 +128,7 @@ func (n *node) alone() bool { return n.cfg.Election == config.ElectVRRP }
 // then, and nothing of the fence is left on the host. Where an address could not be
 // removed, the fence stays with it.
 func Run(ctx context.Context, opt Options) error {
-	n := &node{opt: opt, cfg: opt.Config, log: opt.Log}
+	n := &node{opt: opt, cfg: opt.Config, log: opt.Log, file: newReloader(opt.Config), lookouts: newLookouts(), kill: killSelf}
 	if err := n.open(); err != nil {
 		if n.fence != nil {
 			err = errors.Join(err, n.detachFence())
@@ -138,7 +156,10 @@ func (n *node) open() (err error) {
 		return err
 	}
 	n.api, err = api.Listen(n.cfg.Socket, apiPort{n}, api.Options{Version: n.opt.Version, Log: n.log})
-	return err
+	if err != nil || n.shadow != nil {
+		return err
+	}
+	return n.openHTTP()
 }
 
 // openRouter opens a router of its own: the host and the agent are all of it.
@@ -148,8 +169,8 @@ func (n *node) openRouter() error {
 	}
 	n.agent = agent.New(agent.Config{
 		Alone: &core.AloneConfig{Node: n.cfg.Node, Started: Now(), Document: n.cfg.Document},
-		Now:   Now, Host: host{n.kernel, n.macs}, Speaker: announcer{n.vrrp, n.macs}, Beat: newWatchdog(n.log).beat, Log: n.log,
-		Hooks: n.beside,
+		Now:   Now, Host: n.host(), Speaker: n.speaker(), Beat: newWatchdog(n.log).beat, Log: n.log,
+		Hooks: n.hooks(),
 	})
 	n.beside.take(n.cfg.Document)
 	return nil
@@ -175,14 +196,18 @@ func (n *node) openMember() error {
 		return err
 	}
 	n.part, err = Join(ParticipantConfig{
-		Config: n.cfg, Version: n.opt.Version, Key: key, Dir: n.dir, Boot: boot, LifetimeFence: n.fence == nil,
-		Now: Now, Clock: readClock, Fence: n.fenceOf(), Host: host{n.kernel, n.macs}, Speaker: announcer{n.vrrp, n.macs},
-		Beat: newWatchdog(n.log).beat, Log: n.log, Hooks: n.beside, Document: n.beside.changed, Validate: n.validate,
+		Config: n.cfg, Version: n.opt.Version, Key: key, Dir: n.dir, Boot: boot, LifetimeFence: n.cfg.Fence != config.BPF, Left: n.left,
+		Now: Now, Clock: readClock, Fence: n.fenceOf(), Host: n.host(), Speaker: n.speaker(),
+		Beat: newWatchdog(n.log).beat, Log: n.log, Hooks: n.hooks(), Document: n.beside.changed, Validate: n.validate, Examine: n.examine, Try: n.tried,
+		Neighbours: n.lan.heard,
 	})
 	if err != nil {
 		return err
 	}
 	n.agent = n.part.Agent()
+	if n.lan != nil {
+		n.lan.share = n.part.shareNeighbours
+	}
 	return nil
 }
 
@@ -191,6 +216,9 @@ func (n *node) openHost() (err error) {
 	if n.kernel, err = kernel.Open(); err != nil {
 		return err
 	}
+	if n.shadow != nil {
+		return n.openObserver()
+	}
 	if n.unlock, err = LockFence(n.cfg.Cluster); err != nil {
 		return err
 	}
@@ -198,6 +226,7 @@ func (n *node) openHost() (err error) {
 		return err
 	}
 	n.macs = newVMACs(n.kernel, FenceTag(n.cfg.Cluster), n.document, n.coverNow, n.log)
+	n.lan = newLAN(n.kernel, n.document, func(ev core.Event) { n.agent.Post(ev) }, n.log)
 	n.vrrp, err = newSpeaker(n.speaking())
 	return err
 }
@@ -217,11 +246,21 @@ func (n *node) isVirtual(a netip.Addr) bool { return slices.Contains(n.document(
 // fails.
 func (n *node) run(ctx context.Context) error {
 	tasks := []Task{
-		{"kernel watch", n.watchKernel}, {"fence", n.keepCovered}, {"vrrp", n.vrrp.run}, {"api", n.api.Run}, {"signals", n.awaitStop},
-		{"checks", n.beside.checks.Run},
+		{"kernel watch", n.watchKernel}, {"fence", n.keepCovered}, {"vrrp", n.vrrp.run}, {"neighbours", n.lan.run}, {"api", n.api.Run}, {"signals", n.awaitStop},
+		{"checks", n.beside.checks.Run}, {"http", n.serveHTTP}, {"configuration file", n.followFile}, {"watches", n.lookouts.run},
+	}
+	if n.shadow != nil {
+		tasks = n.observerTasks()
 	}
 	defer n.beside.begin(ctx)()
 	notify("READY=1")
+	if n.shadow != nil {
+		n.sayShadow()
+		if n.alone() {
+			return runAgent(ctx, n.agent, tasks...)
+		}
+		return n.part.Run(ctx, tasks...)
+	}
 	if n.alone() {
 		n.log.Warn("quorate runs as a VRRP router of its own: nothing promises a single owner", "version", n.opt.Version, "node", n.cfg.Node)
 		return runAgent(ctx, n.agent, tasks...)
@@ -276,7 +315,7 @@ func (n *node) watchKernel(ctx context.Context) error {
 	return n.kernel.Watch(ctx, func(l kernel.LinkChange) {
 		n.cover()
 		if _, above := n.macs.parent(l.Name); !above { // one of those is up only while it is needed
-			n.agent.Post(core.Link{Name: l.Name, OK: l.Up && l.Carrier && !l.Gone})
+			n.agent.Post(core.Link{Name: l.Name, OK: l.Up && l.Carrier && !l.Gone, MAC: l.MAC.String()})
 		}
 	}, func(a kernel.AddressGone) {
 		if below, above := n.macs.parent(a.Link); above {

@@ -134,6 +134,8 @@ func reach(a, b fsm.Group) string {
 		parts = append(parts, "the device changes")
 	case a.VMAC != b.VMAC || b.VMAC && a.VRRP.ID != b.VRRP.ID:
 		parts = append(parts, "the hardware address changes")
+	case len(parts) == 0 && slices.ContainsFunc(b.Addresses, func(p netip.Prefix) bool { return a.Standing(p.Addr()) != b.Standing(p.Addr()) }):
+		parts = append(parts, "how an address stands changes")
 	case len(parts) == 0:
 		parts = append(parts, "the order of its addresses changes")
 	}

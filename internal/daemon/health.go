@@ -17,8 +17,8 @@ import (
 // witness it is told of no document and does neither.
 type outside struct {
 	checks   *health.Checker
-	hooks    *hooks.Runner
-	revision uint64 // of the document that both know; of who calls changed alone
+	hooks    *hooks.Runner // nil: none is run
+	revision uint64        // of the document that both know; of who calls changed alone
 }
 
 // newOutside makes one; post takes what the checks say.
@@ -54,7 +54,9 @@ func (o *outside) changed(doc fsm.Document) {
 
 func (o *outside) take(doc fsm.Document) {
 	o.revision = doc.Revision
-	o.hooks.Update(doc)
+	if o.hooks != nil {
+		o.hooks.Update(doc)
+	}
 	o.checks.Update(doc)
 }
 
@@ -69,6 +71,9 @@ func (o *outside) Transition(t core.Transition) {
 // they outlive it: the function that is returned waits until they have been told its
 // last word.
 func (o *outside) begin(ctx context.Context) (end func()) {
+	if o.hooks == nil {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { _ = o.hooks.Run(ctx) }) // it never fails

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/doctor"
 	"github.com/quorate/quorate/vrrpcompat"
 	"github.com/quorate/quorate/vrrpcompat/wire"
 )
@@ -30,7 +31,8 @@ type hearing struct {
 	mac    net.HardwareAddr
 	at     vrrpcompat.Instant
 
-	group  string // of the virtual router that it is for; empty: none of ours
+	group  string // of the virtual router that it is for; empty: none of ours, or refused
+	of     string // the same, also if it is refused
 	advert vrrpcompat.Advert
 	relay  bool // tell the agent
 	lesson vrrpcompat.Lesson
@@ -40,7 +42,13 @@ type hearing struct {
 // hear takes one packet. It is called by one goroutine for each device and family, and
 // must keep up with floods: nothing in it waits, and what is said is said seldom.
 func (s *speaker) hear(p *wire.Packet) {
+	if doctor.IsProtocolTest(p.Payload) {
+		return // it says nothing about any router
+	}
 	h := s.read(p)
+	if s.cfg.Overheard != nil && h.of != "" && h.advert.VRID != 0 {
+		s.cfg.Overheard(h.of, h.key.port, h.from, h.advert)
+	}
 	if h.relay {
 		s.cfg.Heard(h.group, p.Device, h.from, h.advert)
 	}
@@ -55,6 +63,10 @@ func (s *speaker) read(p *wire.Packet) hearing {
 	router := s.routers[h.key]
 	s.judge(p, router, &h)
 	s.tally(h)
+	s.tallyHeard(h, router)
+	if router != nil {
+		h.of = router.group
+	}
 	if h.err != nil || router == nil {
 		return h
 	}

@@ -21,8 +21,9 @@ import (
 	"github.com/quorate/quorate/vrrpcompat"
 )
 
-// openFence finds or makes the fence. What an earlier life left open in it is shut
-// before anything else happens, its addresses removed, and only then forgotten.
+// openFence finds or makes the fence. What an earlier life left open in it, with its
+// address in place, is for the agent to keep or shut when it knows whose it is. All else is
+// shut before anything else happens, its addresses removed, and only then forgotten.
 func (n *node) openFence() (err error) {
 	if n.cfg.Fence != config.BPF {
 		if err := errors.Join(n.dropFence(), RemoveVirtualMACs(n.kernel, FenceTag(n.cfg.Cluster))); err != nil {
@@ -38,7 +39,10 @@ func (n *node) openFence() (err error) {
 	if n.fence, err = fence.Open(fence.Options{Tag: FenceTag(n.cfg.Cluster)}); err != nil {
 		return err
 	}
-	removed, _, err := ClearFence(n.fence, n.kernel, FenceTag(n.cfg.Cluster))
+	if n.left, err = leftOpen(n.fence, n.kernel, Now()); err != nil {
+		return err
+	}
+	removed, _, err := clearFence(n.fence, n.kernel, FenceTag(n.cfg.Cluster), n.left, nil)
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,9 @@ func (n *node) openFence() (err error) {
 // detachFence takes the fence off the host when the agent is no more, after what it
 // still guards has been removed. Where that cannot be, the fence stays shut.
 func (n *node) detachFence() error {
+	if n.shadow != nil {
+		return nil
+	}
 	if n.fence == nil {
 		return RemoveVirtualMACs(n.kernel, FenceTag(n.cfg.Cluster))
 	}
@@ -68,7 +75,7 @@ func (n *node) fenceOf() agent.Fence {
 	if n.fence == nil {
 		return noFence{}
 	}
-	return newMACFence(n.fence, n.document)
+	return newMACFence(deadlines{n.fence}, n.document)
 }
 
 func (n *node) fenceName() string {
@@ -81,28 +88,15 @@ func (n *node) fenceName() string {
 // noFence is the map where the address's own lifetime is the fence.
 type noFence struct{}
 
-func (noFence) Set(netip.Addr, election.Instant) error { return nil }
-func (noFence) Delete(netip.Addr) error                { return nil }
+func (noFence) Set([]netip.Addr, election.Instant) error { return nil }
+func (noFence) Delete([]netip.Addr) error                { return nil }
 
 // host is the kernel as the agent wants it. The agent names the device on which an
 // address is at home; with a virtual MAC address it stands on another above that.
 type host struct {
 	*kernel.Kernel
 	macs *vmacs
-}
-
-// AddAddress adds the address or renews its lifetime.
-func (h host) AddAddress(link string, p netip.Prefix, valid time.Duration) error {
-	return h.macs.AddAddress(link, p, valid)
-}
-
-// RemoveAddress returns nil when the address was seen gone.
-func (h host) RemoveAddress(link string, p netip.Prefix) error { return h.macs.RemoveAddress(link, p) }
-
-// Announce sends gratuitous ARP or unsolicited NA, from the hardware address that
-// neighbours are to learn.
-func (h host) Announce(link string, addr netip.Addr) error {
-	return h.Kernel.Announce(h.macs.over(link, addr), addr)
+	lan  *lan
 }
 
 // HasLink fails if there is no such device.
@@ -111,25 +105,19 @@ func (h host) HasLink(name string) error {
 	return err
 }
 
-// RemoveLeftovers takes off the addresses of the list that have a finite lifetime.
-func (h host) RemoveLeftovers(addrs []netip.Addr) (removed []netip.Addr, err error) {
-	found, err := RemoveLeftovers(h.Kernel, addrs)
-	for _, f := range found {
-		removed = append(removed, f.Prefix.Addr())
-	}
-	return removed, err
-}
-
 const (
 	probeCount = 3
 	probeGap   = 50 * time.Millisecond
 	probeWait  = 200 * time.Millisecond
 )
 
+// ProbeTime is how long the LAN is asked whether another host has an address.
+const ProbeTime = (probeCount-1)*probeGap + probeWait
+
 // Probe asks three times and waits a fifth of a second: much shorter than RFC 5227
 // wants for a host that configures itself, and long for a LAN.
-func (h host) Probe(ctx context.Context, link string, addr netip.Addr) (net.HardwareAddr, bool, error) {
-	return h.Kernel.Probe(ctx, link, addr, probeCount, probeGap, probeWait)
+func (h host) Probe(ctx context.Context, link string, addrs []netip.Addr) (netip.Addr, net.HardwareAddr, bool, error) {
+	return h.Kernel.Probe(ctx, link, addrs, probeCount, probeGap, probeWait)
 }
 
 // notify tells systemd; without systemd it does nothing.

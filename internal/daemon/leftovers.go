@@ -3,51 +3,83 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"syscall"
 
+	"github.com/quorate/quorate/election"
+	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/vipctl/fence"
 	"github.com/quorate/quorate/vipctl/kernel"
 )
 
-// RemoveLeftovers takes the addresses of the list that have a finite lifetime, as
-// all of ours have, off this host, and returns those that were seen gone.
+// RemoveLeftovers takes the addresses of the list that are ours off this host (kernel.Leftovers),
+// and returns those that were seen gone.
 func RemoveLeftovers(k *kernel.Kernel, addrs []netip.Addr) (removed []kernel.Found, err error) {
-	found, err := k.Leftovers(func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	these := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		these[a] = true
+	}
+	return k.RemoveLeftovers(func(a netip.Addr) bool { return these[a] })
+}
+
+// leftOpen returns what an earlier life of the daemon left on this host as it should be:
+// addresses of ours behind an entry of the fence that is still open, each on one device and
+// none of those of virtual MAC addresses, which are made anew.
+func leftOpen(f *fence.Fence, k *kernel.Kernel, now election.Instant) ([]core.Leftover, error) {
+	entries, err := f.Entries()
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, f := range found {
-		if err := k.RemoveAddress(f.Link, f.Prefix); err != nil {
-			errs = append(errs, err)
+	open := func(a netip.Addr) bool { return entries[a].After(now) }
+	found, err := k.Leftovers(open)
+	if err != nil {
+		return nil, err
+	}
+	foreign, err := k.Foreign(open)
+	if err != nil {
+		return nil, err
+	}
+	times := map[netip.Addr]int{}
+	for _, on := range slices.Concat(found, foreign) {
+		times[on.Prefix.Addr()]++
+	}
+	var left []core.Leftover
+	for _, on := range found {
+		link, err := k.Link(on.Link)
+		if err != nil || link.VirtualOn != 0 || times[on.Prefix.Addr()] > 1 {
 			continue
 		}
-		removed = append(removed, f)
+		left = append(left, core.Leftover{At: core.Place{Link: on.Link, Prefix: on.Prefix}, Until: entries[on.Prefix.Addr()]})
 	}
-	return removed, errors.Join(errs...)
+	return left, nil
 }
 
 // ClearFence shuts every entry of the fence, removes those addresses from the host,
 // also the addresses of also, and the devices of virtual MAC addresses with the tag,
-// and forgets the entries of what is gone. An
-// address that stands there without a lifetime keeps its shut entry and is an
-// error: somebody has put it there by hand, and the host would answer for it.
+// and forgets the entries of what is gone. An address that stands there and is not ours
+// (without a lifetime, say) keeps its shut entry and is an error: somebody has put it
+// there by hand, and the host would answer for it.
 // Nobody else may be using the fence. guarded are the addresses that had entries.
 func ClearFence(f *fence.Fence, k *kernel.Kernel, tag string, also ...netip.Addr) (removed []kernel.Found, guarded []netip.Addr, err error) {
+	return clearFence(f, k, tag, nil, also)
+}
+
+// clearFence is ClearFence of all but what is kept.
+func clearFence(f *fence.Fence, k *kernel.Kernel, tag string, kept []core.Leftover, also []netip.Addr) (removed []kernel.Found, guarded []netip.Addr, err error) {
 	entries, err := f.Entries()
 	if err != nil {
 		return nil, nil, err
 	}
-	for a := range entries {
-		guarded = append(guarded, a)
-		if err := f.Set(a, 0); err != nil {
-			return nil, nil, err
-		}
+	for _, l := range kept {
+		delete(entries, l.At.Prefix.Addr())
 	}
-	slices.SortFunc(guarded, netip.Addr.Compare)
+	guarded = slices.SortedFunc(maps.Keys(entries), netip.Addr.Compare)
+	if err := f.Set(guarded, 0); err != nil {
+		return nil, nil, err
+	}
 	removed, err = RemoveLeftovers(k, slices.Concat(guarded, also))
 	if err != nil {
 		return removed, guarded, fmt.Errorf("%w; the fence stays shut for what is left", err)
@@ -55,22 +87,23 @@ func ClearFence(f *fence.Fence, k *kernel.Kernel, tag string, also ...netip.Addr
 	if err := RemoveVirtualMACs(k, tag); err != nil {
 		return removed, guarded, fmt.Errorf("%w; the fence stays shut for what is left", err)
 	}
-	left, err := k.Permanent(func(a netip.Addr) bool { return slices.Contains(guarded, a) })
+	left, err := k.Foreign(func(a netip.Addr) bool { return slices.Contains(guarded, a) })
 	if err != nil {
 		return removed, guarded, err
 	}
 	var errs []error
+	var gone []netip.Addr
 	for _, a := range guarded {
 		i := slices.IndexFunc(left, func(l kernel.Found) bool { return l.Prefix.Addr() == a })
-		if i >= 0 {
-			errs = append(errs, fmt.Errorf("%s stands on %s without a lifetime, and a fence that an earlier life of the daemon left guards it: "+
-				"somebody has put it there by hand; the fence stays shut until it is removed: ip addr del %s dev %s",
-				a, left[i].Link, left[i].Prefix, left[i].Link))
+		if i < 0 {
+			gone = append(gone, a)
 			continue
 		}
-		errs = append(errs, f.Delete(a))
+		errs = append(errs, fmt.Errorf("%s stands on %s, is not this daemon's, and a fence that an earlier life of it left guards it: "+
+			"somebody has put it there by hand; the fence stays shut until it is removed: ip addr del %s dev %s",
+			a, left[i].Link, left[i].Prefix, left[i].Link))
 	}
-	return removed, guarded, errors.Join(errs...)
+	return removed, guarded, errors.Join(append(errs, f.Delete(gone))...)
 }
 
 // dropFence removes the fence that an earlier life with another configuration left:

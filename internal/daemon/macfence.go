@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
@@ -21,6 +22,7 @@ import (
 type macFence struct {
 	agent.Fence
 	doc   func() fsm.Document
+	index macIndex
 	macs  map[netip.Addr]netip.Addr                      // by virtual address, that of its hardware address in the fence
 	until map[netip.Addr]map[netip.Addr]election.Instant // by hardware address, the deadlines of the virtual addresses
 }
@@ -29,23 +31,43 @@ func newMACFence(f agent.Fence, doc func() fsm.Document) *macFence {
 	return &macFence{Fence: f, doc: doc, macs: map[netip.Addr]netip.Addr{}, until: map[netip.Addr]map[netip.Addr]election.Instant{}}
 }
 
-// Set writes the deadline of the address and that of its hardware address.
-func (f *macFence) Set(addr netip.Addr, until election.Instant) error {
-	err := f.Fence.Set(addr, until)
-	mac, known := f.macs[addr]
-	if !known {
-		g, ok := groupOf(f.doc(), addr)
+// Set writes the deadline of the addresses and that of their hardware addresses.
+func (f *macFence) Set(addrs []netip.Addr, until election.Instant) error {
+	errs := []error{f.Fence.Set(addrs, until)}
+	var macs []netip.Addr
+	groups := f.index.of(f.doc())
+	for _, addr := range addrs {
+		mac, ok := f.macOf(addr, groups)
 		if !ok {
-			return err
+			continue
 		}
-		mac = fence.OfMAC(kernel.VirtualMAC{Family: vrrpcompat.FamilyOf(addr), VRID: vrrpcompat.VRID(g.VRRP.ID)}.MAC())
-		f.macs[addr] = mac
-		if f.until[mac] == nil {
-			f.until[mac] = map[netip.Addr]election.Instant{}
+		f.until[mac][addr] = until
+		if !slices.Contains(macs, mac) {
+			macs = append(macs, mac)
 		}
 	}
-	f.until[mac][addr] = until
-	return errors.Join(err, f.Fence.Set(mac, f.longest(mac)))
+	for _, mac := range macs {
+		errs = append(errs, f.Fence.Set([]netip.Addr{mac}, f.longest(mac)))
+	}
+	return errors.Join(errs...)
+}
+
+// macOf returns the hardware address of the virtual address, which it gets to know from
+// the document's groups.
+func (f *macFence) macOf(addr netip.Addr, groups map[netip.Addr]fsm.Group) (mac netip.Addr, ok bool) {
+	if mac, ok = f.macs[addr]; ok {
+		return mac, true
+	}
+	g, ok := groups[addr]
+	if !ok {
+		return mac, false
+	}
+	mac = fence.OfMAC(kernel.VirtualMAC{Family: vrrpcompat.FamilyOf(addr), VRID: vrrpcompat.VRID(g.VRRP.ID)}.MAC())
+	f.macs[addr] = mac
+	if f.until[mac] == nil {
+		f.until[mac] = map[netip.Addr]election.Instant{}
+	}
+	return mac, true
 }
 
 func (f *macFence) longest(mac netip.Addr) (until election.Instant) {
@@ -55,18 +77,28 @@ func (f *macFence) longest(mac netip.Addr) (until election.Instant) {
 	return until
 }
 
-// Delete forgets the address, and with the last one its hardware address.
-func (f *macFence) Delete(addr netip.Addr) error {
-	err := f.Fence.Delete(addr)
-	mac, known := f.macs[addr]
-	if !known {
-		return err
+// Delete forgets the addresses, and with the last one its hardware address.
+func (f *macFence) Delete(addrs []netip.Addr) error {
+	errs := []error{f.Fence.Delete(addrs)}
+	var macs []netip.Addr
+	for _, addr := range addrs {
+		mac, known := f.macs[addr]
+		if !known {
+			continue
+		}
+		delete(f.macs, addr)
+		delete(f.until[mac], addr)
+		if !slices.Contains(macs, mac) {
+			macs = append(macs, mac)
+		}
 	}
-	delete(f.macs, addr)
-	delete(f.until[mac], addr)
-	if len(f.until[mac]) > 0 {
-		return errors.Join(err, f.Fence.Set(mac, f.longest(mac)))
+	for _, mac := range macs {
+		if len(f.until[mac]) > 0 {
+			errs = append(errs, f.Fence.Set([]netip.Addr{mac}, f.longest(mac)))
+			continue
+		}
+		delete(f.until, mac)
+		errs = append(errs, f.Fence.Delete([]netip.Addr{mac}))
 	}
-	delete(f.until, mac)
-	return errors.Join(err, f.Fence.Delete(mac))
+	return errors.Join(errs...)
 }

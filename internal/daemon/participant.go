@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -17,6 +19,7 @@ import (
 	"github.com/quorate/quorate/internal/agent"
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/doctor"
 )
 
 // ParticipantConfig is what Join needs: the configuration, and the host to stand on.
@@ -29,6 +32,7 @@ type ParticipantConfig struct {
 	Boot    election.BootID
 	// LifetimeFence: the addresses' own lifetime is the fence, and Fence does nothing.
 	LifetimeFence bool
+	Left          []core.Leftover         // see core.Config
 	Now           func() election.Instant // reads CLOCK_BOOTTIME
 	Clock         func() (election.ClockReading, error)
 	Fence         agent.Fence
@@ -39,6 +43,15 @@ type ParticipantConfig struct {
 	// Validate says what this host has against a document that somebody wants to apply;
 	// nil: nothing. It is called from any goroutine.
 	Validate func(fsm.Document) peerlink.Validation
+	// Examine is this host's part in a survey of the doctor; nil: it takes none. It is called
+	// from any goroutine.
+	Examine func(context.Context, doctor.Request) (doctor.Facts, error)
+	// Try is this host's part in a fault on purpose; nil: it takes none. It is called from any
+	// goroutine.
+	Try func(context.Context, json.RawMessage) (json.RawMessage, error)
+	// Neighbours takes the other nodes' lists of neighbours, and does not wait for anything;
+	// nil: they are ignored.
+	Neighbours func(from netip.AddrPort, payload []byte)
 	// Hooks are told where this node's groups stand, and Document of each state's document,
 	// before anything comes of it. Neither may block, and nil wants to know nothing. A
 	// witness, which has no groups, uses neither.
@@ -69,14 +82,21 @@ type Participant struct {
 	seldom  agent.Seldom
 	// validate is what this host has against a document; nil: nothing
 	validate func(fsm.Document) peerlink.Validation
-	removed  atomic.Bool // the others say that this node was
+	removed  atomic.Bool                      // the others say that this node was
+	peers    atomic.Pointer[[]netip.AddrPort] // of the file, as it was last read
+	// survey is what datagrams of a test are for; nil: there is none under way. Examine is
+	// this node's part in one; nil, as in a simulation: it takes none.
+	survey  atomic.Pointer[datagrams]
+	examine func(context.Context, doctor.Request) (doctor.Facts, error)
+	tried   func(context.Context, json.RawMessage) (json.RawMessage, error) // nil: it takes no part in faults on purpose
 }
 
 // Join opens a node's part: it takes the ports and Raft's files, and starts nothing.
 func Join(cfg ParticipantConfig) (*Participant, error) {
 	c := cfg.Config
-	n := &Participant{cfg: c, version: cfg.Version, log: cfg.Log, validate: cfg.Validate,
+	n := &Participant{cfg: c, version: cfg.Version, log: cfg.Log, validate: cfg.Validate, examine: cfg.Examine, tried: cfg.Try,
 		self: fsm.Node{ID: cfg.Dir.Instance(), Name: c.Node, Address: c.Address, Role: c.Role}}
+	n.peers.Store(&c.Peers)
 	if err := n.open(cfg); err != nil {
 		n.Close()
 		return nil, err
@@ -89,8 +109,8 @@ func Join(cfg ParticipantConfig) (*Participant, error) {
 		Core: core.Config{
 			Self: n.self, Boot: cfg.Boot, Started: cfg.Now(),
 			Lease: c.Lease, Renew: c.Renew, Grace: c.Grace(),
-			LifetimeFence: cfg.LifetimeFence,
-			Longest:       cfg.Dir.LongestHold(), AtStart: n.raft.AtStart(),
+			LifetimeFence: cfg.LifetimeFence, Left: cfg.Left,
+			Longest: cfg.Dir.LongestHold(), AtStart: n.raft.AtStart(),
 		},
 		Now: cfg.Now, Clock: cfg.Clock, Send: n.gossip.Send,
 		Fence: cfg.Fence, Host: cfg.Host, Speaker: cfg.Speaker, Raft: raftPort{n},
@@ -120,13 +140,14 @@ func (n *Participant) open(cfg ParticipantConfig) (err error) {
 	n.gossip, err = gossip.Open(gossip.Config{
 		Address: n.cfg.Address, Cluster: n.cfg.Cluster, Key: cfg.Key.Gossip(), Meta: n.meta(),
 		Streams: n.link.Gossip(), Dial: n.link.DialGossip, Peers: n.peerAddresses,
-		Sink: gossipSink{n}, Packets: cfg.Packets, Log: n.log,
+		Sink: gossipSink{n}, Neighbours: cfg.Neighbours, Survey: n.surveyed, Packets: cfg.Packets, Log: n.log,
 	})
 	if err != nil {
 		return err
 	}
 	n.raft, err = raftnode.Open(raftnode.Config{
 		Self: n.self, Dir: cfg.Dir, Stream: raftStream{Listener: n.link.Raft(), n: n}, Sink: raftSink{n}, Disk: cfg.Disk, Log: n.log,
+		Resume: core.NotMissed(cfg.Left, cfg.Now()),
 	})
 	if err != nil {
 		return err

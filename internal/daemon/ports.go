@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,7 +44,7 @@ func (n *Participant) meta() gossip.Meta {
 // peerAddresses is where nodes should be: the file's peers and those that the
 // cluster knows.
 func (n *Participant) peerAddresses() []netip.AddrPort {
-	out := append([]netip.AddrPort(nil), n.cfg.Peers...)
+	out := slices.Clone(*n.peers.Load())
 	for _, m := range n.raft.State().Nodes {
 		out = append(out, m.Address)
 	}
@@ -108,6 +109,15 @@ func (s gossipSink) Datagram(from netip.AddrPort, payload []byte) {
 		return
 	}
 	s.n.agent.Post(core.Datagram{Message: msg})
+}
+
+// shareNeighbours sends a list to the other nodes. One that is lost is sent again.
+func (n *Participant) shareNeighbours(payload []byte) {
+	for _, m := range n.gossip.Members() {
+		if err := n.gossip.SendNeighbours(m.Address, payload); err != nil {
+			n.log.Debug("cannot send a list of neighbours", "to", m.Address, "error", err)
+		}
+	}
 }
 
 func (s gossipSink) MembersChanged(changes []gossip.Change) {
@@ -282,13 +292,20 @@ func (p apiPort) Status(ctx context.Context) (core.Status, error) {
 	if p.n.part != nil {
 		p.n.part.describe(&s)
 	}
+	if problems := p.n.file.problems.Load(); problems != nil {
+		s.Problems = append(s.Problems, *problems...)
+	}
 	s.VRRPHeard = p.n.vrrp.counts()
+	s.Neighbours = p.n.lan.known()
 	if p.n.fence != nil {
 		drops, err := p.n.fence.Drops()
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}
 		s.FenceDrops = byName(drops)
+	}
+	if p.n.shadow != nil {
+		p.n.shadow.describe(&s)
 	}
 	return s, nil
 }

@@ -29,6 +29,7 @@ type speaker struct {
 	log       *slog.Logger
 	transport *wire.Transport
 	seldom    agent.Seldom
+	adverts   advertTally
 
 	mu        sync.Mutex // guards what follows; held for computing only
 	routers   map[routerKey]*served
@@ -39,7 +40,7 @@ type speaker struct {
 	scratch   []netip.Addr      // for the addresses of the advert that is being read
 }
 
-// A speakerConfig is what a speaker works with. All fields but Worst are needed.
+// A speakerConfig is what a speaker works with. All fields but Overheard and Worst are needed.
 type speakerConfig struct {
 	IsVirtual func(netip.Addr) bool
 	// Via names the device that the adverts of a virtual router with a MAC address of
@@ -50,6 +51,9 @@ type speakerConfig struct {
 	// must not block.
 	Heard  func(group, link string, from netip.Addr, a vrrpcompat.Advert)
 	Source func(link string, family vrrpcompat.Family, peer, source netip.Addr)
+	// Overheard gets each advert for a virtual router of this node, also if it is refused.
+	// Its addresses are not to be kept. Nil: nobody wants to know.
+	Overheard func(group string, on port, from netip.Addr, a vrrpcompat.Advert)
 	// Worst is how long a failover in the cluster takes at worst. Zero: no cluster.
 	Worst time.Duration
 	Log   *slog.Logger
@@ -124,7 +128,7 @@ func (s *speaker) close() error { return s.transport.Close() }
 // was told of for the group before. No places: the group is gone. An error says what
 // cannot be heard at present; it is tried again by itself.
 func (s *speaker) Serve(g fsm.Group, at []core.Place) error {
-	routers, err := core.Virtuals(g.VRRP, at)
+	routers, err := core.Virtuals(g.VRRP, core.Advertised(g, at))
 	if err != nil {
 		return err
 	}
@@ -288,7 +292,9 @@ func (s *speaker) Advertise(link string, v fsm.VRRP, addrs []netip.Addr) error {
 				return a.AppendTo(dst, from, to, s.form(key, v, to))
 			})
 		}
-		errs = append(errs, s.transport.Send(path, messages...))
+		err := s.transport.Send(path, messages...)
+		s.tallySent(key, err)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
@@ -21,8 +20,7 @@ type macKernel interface {
 	RaiseVirtualMAC(kernel.VirtualMAC) error
 	LowerVirtualMAC(kernel.VirtualMAC) error
 	RemoveVirtualMAC(kernel.VirtualMAC) error
-	AddAddress(link string, p netip.Prefix, valid time.Duration) error
-	RemoveAddress(link string, p netip.Prefix) error
+	RemoveAddresses(at []kernel.Address) error
 }
 
 // A vmacs puts the addresses of groups with a virtual MAC address on a device of their
@@ -37,6 +35,7 @@ type vmacs struct {
 	// device and anything that the device could say.
 	cover func() error
 	log   *slog.Logger
+	index macIndex
 
 	work    sync.Mutex // one change of the host at a time; guards what follows
 	devices map[kernel.VirtualMAC]*macDevice
@@ -77,6 +76,33 @@ func groupOf(d fsm.Document, addr netip.Addr) (fsm.Group, bool) {
 		}
 	}
 	return fsm.Group{}, false
+}
+
+// A macIndex finds the groups with a virtual MAC address by their addresses. Documents
+// are replaced as a whole. Its methods may be called from any goroutine.
+type macIndex struct {
+	mu     sync.Mutex
+	groups []fsm.Group // of the document that it was made for
+	byAddr map[netip.Addr]fsm.Group
+}
+
+// of returns the groups of the document by address. It is not to be changed.
+func (x *macIndex) of(d fsm.Document) map[netip.Addr]fsm.Group {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	same := len(d.Groups) == len(x.groups) && (len(d.Groups) == 0 || &d.Groups[0] == &x.groups[0])
+	if same && x.byAddr != nil {
+		return x.byAddr
+	}
+	x.groups, x.byAddr = d.Groups, map[netip.Addr]fsm.Group{}
+	for _, g := range d.Groups {
+		if g.VMAC {
+			for _, a := range g.Addrs() {
+				x.byAddr[a] = g
+			}
+		}
+	}
+	return x.byAddr
 }
 
 func (m *vmacs) macOf(g fsm.Group, link string, addr netip.Addr) kernel.VirtualMAC {
@@ -188,37 +214,69 @@ func (m *vmacs) drop(v kernel.VirtualMAC) {
 	m.lowered(v)
 }
 
-// AddAddress puts the address on the device, or on the one above it with a virtual MAC
-// address, which is set up before.
-func (m *vmacs) AddAddress(link string, p netip.Prefix, valid time.Duration) error {
+// put has add put the addresses on their devices, or on those above with a virtual MAC
+// address, which are set up before.
+func (m *vmacs) put(at []core.Place, add func([]kernel.Address) error) error {
 	m.work.Lock()
 	defer m.work.Unlock()
-	at := placed{link, p.Addr()}
-	v, above := m.on[at]
-	if !above {
-		g, ok := groupOf(m.doc(), p.Addr())
-		if !ok {
-			return m.kernel.AddAddress(link, p, valid)
-		}
-		v = m.macOf(g, link, p.Addr())
+	real, above, err := m.raised(at)
+	if err == nil {
+		err = add(real)
 	}
-	err := m.add(v, at, p, valid)
-	if errors.Is(err, kernel.ErrNoLink) { // it went with the device below, which may have come back
-		m.lost(v)
-		err = m.add(v, at, p, valid)
+	if errors.Is(err, kernel.ErrNoLink) && len(above) > 0 { // one went with the device below, which may have come back
+		for _, v := range above {
+			m.lost(v)
+		}
+		if real, _, err = m.raised(at); err == nil {
+			err = add(real)
+		}
 	}
 	return err
 }
 
-// add notes where the address is before it is there: on an error it may be there all
-// the same, and has to be taken off.
-func (m *vmacs) add(v kernel.VirtualMAC, at placed, p netip.Prefix, valid time.Duration) error {
-	d, err := m.raise(v)
-	if err != nil {
-		return err
+// raised says where the addresses are to stand, on devices that are up, and which of those
+// are above others. It notes where an address is before it is there: on an error it may
+// be there all the same, and has to be taken off.
+func (m *vmacs) raised(at []core.Place) (real []kernel.Address, above []kernel.VirtualMAC, err error) {
+	groups := m.index.of(m.doc())
+	for _, p := range at {
+		a := kernel.Address{Link: p.Link, Prefix: p.Prefix, Spec: p.Spec}
+		key := placed{p.Link, p.Prefix.Addr()}
+		v, is := m.on[key]
+		if !is {
+			g, wants := groups[p.Prefix.Addr()]
+			if !wants {
+				real = append(real, a)
+				continue
+			}
+			v = m.macOf(g, p.Link, p.Prefix.Addr())
+		}
+		if !slices.Contains(above, v) {
+			above = append(above, v)
+		}
+		d, err := m.raise(v)
+		if err != nil {
+			return nil, above, err
+		}
+		m.on[key], a.Link = v, d.name
+		real = append(real, a)
 	}
-	m.on[at] = v
-	return m.kernel.AddAddress(d.name, p, valid)
+	return real, above, nil
+}
+
+// where says where the addresses stand, as far as they do.
+func (m *vmacs) where(at []core.Place) []kernel.Address {
+	m.work.Lock()
+	defer m.work.Unlock()
+	out := make([]kernel.Address, 0, len(at))
+	for _, p := range at {
+		a := kernel.Address{Link: p.Link, Prefix: p.Prefix, Spec: p.Spec}
+		if v, above := m.on[placed{p.Link, p.Prefix.Addr()}]; above {
+			a.Link = m.devices[v].name
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // lost forgets a device that is not there any more, with all that stood on it.
@@ -234,30 +292,38 @@ func (m *vmacs) lost(v kernel.VirtualMAC) {
 	}
 }
 
-// RemoveAddress takes the address off and returns nil when it was seen gone. A device
-// above is set down with its last address: nothing may come from the virtual MAC
-// address but from the host that holds the group.
-func (m *vmacs) RemoveAddress(link string, p netip.Prefix) error {
+// take takes the addresses off and returns nil when they were seen gone. A device above
+// is set down with its last address: nothing may come from the virtual MAC address but
+// from the host that holds the group.
+func (m *vmacs) take(at []core.Place) error {
+	real := m.where(at)
 	m.work.Lock()
 	defer m.work.Unlock()
-	at := placed{link, p.Addr()}
-	v, above := m.on[at]
-	if !above {
-		return m.kernel.RemoveAddress(link, p)
-	}
-	d := m.devices[v]
-	if err := m.kernel.RemoveAddress(d.name, p); err != nil {
+	if err := m.kernel.RemoveAddresses(real); err != nil {
 		return err
 	}
-	delete(m.on, at)
-	if m.carries(v) {
-		return nil
+	var errs []error
+	for _, p := range at {
+		key := placed{p.Link, p.Prefix.Addr()}
+		v, above := m.on[key]
+		if !above {
+			continue
+		}
+		delete(m.on, key)
+		if !m.carries(v) {
+			errs = append(errs, m.lower(v, key))
+		}
 	}
+	return errors.Join(errs...)
+}
+
+// lower sets a device down whose last address is gone.
+func (m *vmacs) lower(v kernel.VirtualMAC, last placed) error {
 	if err := m.kernel.LowerVirtualMAC(v); err != nil {
-		m.on[at] = v // to be taken off again, device and all
+		m.on[last] = v // to be taken off again, device and all
 		return err
 	}
-	d.up = false
+	m.devices[v].up = false
 	m.lowered(v)
 	m.drop(v)
 	return nil
@@ -273,14 +339,20 @@ func (m *vmacs) via(key routerKey) (string, bool) {
 	return name, ok
 }
 
-// over names the device that an address of the group stands on.
-func (m *vmacs) over(link string, addr netip.Addr) string {
-	if g, ok := groupOf(m.doc(), addr); ok {
-		if name, ok := m.via(routerKey{port{link, vrrpcompat.FamilyOf(addr)}, vrrpcompat.VRID(g.VRRP.ID)}); ok {
-			return name
+// allOver sorts the addresses by the device that they stand on.
+func (m *vmacs) allOver(link string, addrs []netip.Addr) map[string][]netip.Addr {
+	groups := m.index.of(m.doc())
+	out := map[string][]netip.Addr{}
+	for _, addr := range addrs {
+		over := link
+		if g, ok := groups[addr]; ok {
+			if name, up := m.via(routerKey{port{link, vrrpcompat.FamilyOf(addr)}, vrrpcompat.VRID(g.VRRP.ID)}); up {
+				over = name
+			}
 		}
+		out[over] = append(out[over], addr)
 	}
-	return link
+	return out
 }
 
 // parent returns the device below, if the name is that of a device of ours.

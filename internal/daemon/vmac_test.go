@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/quorate/quorate/election"
 	"github.com/quorate/quorate/fsm"
@@ -43,11 +42,21 @@ func (k *fakeKernel) EnsureVirtualMAC(v kernel.VirtualMAC) (kernel.LinkInfo, err
 func (k *fakeKernel) RaiseVirtualMAC(v kernel.VirtualMAC) error  { return k.note("raise", mac(v)) }
 func (k *fakeKernel) LowerVirtualMAC(v kernel.VirtualMAC) error  { return k.note("lower", mac(v)) }
 func (k *fakeKernel) RemoveVirtualMAC(v kernel.VirtualMAC) error { return k.note("remove", mac(v)) }
-func (k *fakeKernel) AddAddress(link string, p netip.Prefix, _ time.Duration) error {
-	return k.note("add", p.Addr(), "@"+link)
+func (k *fakeKernel) add(at []kernel.Address) error {
+	for _, a := range at {
+		if err := k.note("add", a.Prefix.Addr(), "@"+a.Link); err != nil {
+			return err
+		}
+	}
+	return nil
 }
-func (k *fakeKernel) RemoveAddress(link string, p netip.Prefix) error {
-	return k.note("del", p.Addr(), "@"+link)
+func (k *fakeKernel) RemoveAddresses(at []kernel.Address) error {
+	for _, a := range at {
+		if err := k.note("del", a.Prefix.Addr(), "@"+a.Link); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takes returns the journal since the last time.
@@ -71,10 +80,12 @@ func newVMACTest(t *testing.T, groups ...fsm.Group) *vmacTest {
 }
 
 func (vt *vmacTest) AddAddress(p netip.Prefix) error {
-	return vt.vmacs.AddAddress("eth0", p, time.Second)
+	return vt.put([]core.Place{{Link: "eth0", Prefix: p}}, vt.fakeKernel.add)
 }
 
-func (vt *vmacTest) RemoveAddress(p netip.Prefix) error { return vt.vmacs.RemoveAddress("eth0", p) }
+func (vt *vmacTest) RemoveAddress(p netip.Prefix) error {
+	return vt.take([]core.Place{{Link: "eth0", Prefix: p}})
+}
 
 func (vt *vmacTest) wants(err error, journal ...string) {
 	vt.t.Helper()
@@ -116,8 +127,8 @@ func TestVMACLife(t *testing.T) {
 	vt.wants(vt.AddAddress(second), "add 10.0.0.201@qv-1")
 	vt.wants(vt.AddAddress(vip6), "raise eth0/ipv6/51", "add 2001:db8::200@qv-2")
 	vt.wants(vt.AddAddress(vip), "add 10.0.0.200@qv-1") // its lifetime is renewed
-	if got := vt.over("eth0", vip6.Addr()); got != "qv-2" {
-		t.Errorf("announces from %s", got)
+	if got := vt.allOver("eth0", []netip.Addr{vip6.Addr()}); len(got["qv-2"]) != 1 {
+		t.Errorf("announces from %v", got)
 	}
 	if below, ok := vt.parent("qv-1"); !ok || below != "eth0" {
 		t.Errorf("parent of qv-1: %q, %v", below, ok)
@@ -140,8 +151,8 @@ func TestVMACLate(t *testing.T) {
 	vt.wants(vt.AddAddress(vip), "ensure eth0/ipv4/51", "cover", "raise eth0/ipv4/51", "add 10.0.0.200@qv-1")
 	vt.wants(vt.AddAddress(vip6), "add 2001:db8::200@eth0")
 	vt.wants(vt.RemoveAddress(vip6), "del 2001:db8::200@eth0")
-	if got := vt.over("eth0", vip6.Addr()); got != "eth0" {
-		t.Errorf("announces from %s", got)
+	if got := vt.allOver("eth0", []netip.Addr{vip6.Addr()}); len(got["eth0"]) != 1 {
+		t.Errorf("announces from %v", got)
 	}
 }
 
@@ -189,8 +200,19 @@ func TestVMACFails(t *testing.T) {
 // A fakeFence is the fence as a map.
 type fakeFence map[netip.Addr]election.Instant
 
-func (f fakeFence) Set(a netip.Addr, until election.Instant) error { f[a] = until; return nil }
-func (f fakeFence) Delete(a netip.Addr) error                      { delete(f, a); return nil }
+func (f fakeFence) Set(addrs []netip.Addr, until election.Instant) error {
+	for _, a := range addrs {
+		f[a] = until
+	}
+	return nil
+}
+
+func (f fakeFence) Delete(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		delete(f, a)
+	}
+	return nil
+}
 
 // TestMACFence: the hardware address is open as long as an address of a group with it
 // is, and shut before the last one is forgotten.
@@ -211,7 +233,7 @@ func TestMACFence(t *testing.T) {
 	f := newMACFence(inner, func() fsm.Document { return doc })
 	set := func(p netip.Prefix, until election.Instant) {
 		t.Helper()
-		if err := f.Set(p.Addr(), until); err != nil || inner[p.Addr()] != until {
+		if err := f.Set([]netip.Addr{p.Addr()}, until); err != nil || inner[p.Addr()] != until {
 			t.Fatalf("%s: %d, error %v", p, inner[p.Addr()], err)
 		}
 	}
@@ -240,7 +262,7 @@ func TestMACFence(t *testing.T) {
 	open(v6, 0)
 	for _, p := range []netip.Prefix{vip, second, elsewhere} {
 		open(v4, 0)
-		if err := f.Delete(p.Addr()); err != nil {
+		if err := f.Delete([]netip.Addr{p.Addr()}); err != nil {
 			t.Fatal(err)
 		}
 	}
