@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,9 @@ func (a *admin) Drain(_ context.Context, node string, yes bool, _ string) error 
 		for i := range a.f.state.VIPs {
 			if v := &a.f.state.VIPs[i]; v.Owner == node {
 				v.Owner, v.State, v.Open = "n2", "backup", true
+				if node == "n2" {
+					v.Owner, v.State = "n1", "active"
+				}
 			}
 		}
 	}
@@ -64,6 +68,12 @@ func (a *admin) Revision(_ context.Context, n uint64) (api.Revision, error) {
 	return api.Revision{Revision: n, By: "root@n2", Groups: 1, Document: "vips:\n  web:\n    addresses: [10.0.0.200/24]\n"}, a.err
 }
 
+func (a *admin) Events(after uint64) (api.Events, error) {
+	e := happened()
+	e.Events = slices.DeleteFunc(e.Events, func(e api.Event) bool { return e.Index <= after })
+	return e, a.err
+}
+
 func (a *admin) Explain(context.Context, string) (fsm.Explanation, error) { return a.explain, a.err }
 
 func (a *admin) Snapshot(context.Context) (api.Snapshot, error) {
@@ -85,8 +95,8 @@ var changed = api.Applied{Before: 3, Revision: 4, Diff: "@@ vips.web @@\n vips:\
 	Effects: []string{"web: 10.0.0.200/24 goes, 10.0.0.201/24 comes; its owner stays, and proves its lease anew"}, Checked: []string{"n1", "n2"}, Unheard: []string{"n3"},
 	Warnings: []string{"n2: vips.web.vrrp.interval: too short"}}
 
-// explained is web on n1, which n2 could not take.
-var explained = fsm.Explanation{Group: "web", Placement: "priority", Owner: "n1", Epoch: 17, Reason: "first", Together: []string{"mail"},
+// webExplained is web on n1, which n2 could not take.
+var webExplained = fsm.Explanation{Group: "web", Placement: "priority", Owner: "n1", Epoch: 17, Reason: "first", Together: []string{"mail"},
 	Candidates: []fsm.Candidate{{Name: "n1", Score: 150, Fit: true, Why: []string{"owns it"}},
 		{Name: "n2", Score: 80, Why: []string{"fails a check of it"}}, {Name: "n3", Why: []string{"is a witness and never holds an address"}}},
 	Next: []string{"if n1 is lost, it stays without an owner"}}
@@ -100,8 +110,13 @@ func TestAdminCommands(t *testing.T) {
 	}{
 		"drain":            {args: []string{"drain"}},
 		"drain-idle":       {args: []string{"drain", "n3"}},
-		"drain-stays":      {still: true, admin: admin{explain: explained}, args: []string{"drain", "n1", "--timeout", "20ms"}},
+		"drain-stays":      {still: true, admin: admin{explain: webExplained}, args: []string{"drain", "n1", "--timeout", "20ms"}},
 		"drain-unknown":    {admin: admin{err: errors.New(`there is no node "n9"; quorate members lists them`)}, args: []string{"drain", "n9"}},
+		"move-json":        {args: []string{"move", "web", "n1", "--json"}},
+		"drain-json":       {args: []string{"drain", "--json"}},
+		"undrain-json":     {args: []string{"undrain", "n2", "--json"}},
+		"remove-json":      {args: []string{"remove", "n3", "--json"}},
+		"restore-json":     {admin: admin{applied: changed}, args: []string{"snapshot", "restore", "DIR/snap.json", "--json"}},
 		"undrain":          {args: []string{"undrain", "n2"}},
 		"remove":           {args: []string{"remove", "n3"}},
 		"remove-refused":   {admin: admin{err: errors.New("node n2 is alive and owns database")}, args: []string{"remove", "n2", "--force"}},
@@ -119,14 +134,17 @@ func TestAdminCommands(t *testing.T) {
 		"history-json":     {args: []string{"history", "1", "--json"}},
 		"history-one":      {args: []string{"history", "2"}},
 		"rollback":         {admin: admin{applied: changed}, args: []string{"rollback", "2"}},
-		"explain":          {admin: admin{explain: explained}, args: []string{"explain", "web"}},
-		"explain-json":     {admin: admin{explain: explained}, args: []string{"explain", "web", "--json"}},
+		"explain":          {admin: admin{explain: webExplained}, args: []string{"explain", "web"}},
+		"explain-json":     {admin: admin{explain: webExplained}, args: []string{"explain", "web", "--json"}},
 		"snapshot-restore": {admin: admin{applied: changed}, args: []string{"snapshot", "restore", "DIR/snap.json"}},
 		"snapshot-damaged": {args: []string{"snapshot", "restore", "DIR/damaged.json"}},
 		"snapshot-other":   {args: []string{"snapshot", "restore", "DIR/f.yaml"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &fakeAgent{state: formed(), Admin: &tc.admin}
+			f := &fakeAgent{state: formed(), Admin: &tc.admin, move: func(s *core.Status, _, _ string) error {
+				s.VIPs[0].Epoch++
+				return nil
+			}}
 			if !tc.still {
 				tc.admin.f = f
 			}
@@ -141,7 +159,8 @@ func TestAdminCommands(t *testing.T) {
 	}
 }
 
-func writeFiles(t *testing.T, dir string) {
+// snapshotExample is a snapshot as a file has it.
+func snapshotExample(t *testing.T) string {
 	t.Helper()
 	s, err := api.TakeSnapshot(savedState(), "n1", time.Unix(1e9, 0))
 	if err != nil {
@@ -151,9 +170,15 @@ func writeFiles(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(b)
+}
+
+func writeFiles(t *testing.T, dir string) {
+	t.Helper()
+	b := snapshotExample(t)
 	for name, text := range map[string]string{
-		"f.yaml": "vips: {web: {addresses: [10.0.0.201/24]}}\n", "empty.yaml": "\n", "snap.json": string(b),
-		"damaged.json": strings.Replace(string(b), "10.0.0.200", "10.0.0.99", 1),
+		"f.yaml": "vips: {web: {addresses: [10.0.0.201/24]}}\n", "empty.yaml": "\n", "snap.json": b,
+		"damaged.json": strings.Replace(b, "10.0.0.200", "10.0.0.99", 1),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -202,7 +227,7 @@ func TestVotersLeft(t *testing.T) {
 
 func TestMembersRemoved(t *testing.T) {
 	s := core.Status{Node: "n3", State: "removed", Election: "raft", Problems: []string{"this node was removed from the cluster: stop it"}}
-	if got := problems(s); len(got) != 1 {
-		t.Errorf("problems %q, want the one", got)
+	if got := findings(s); len(got) != 1 {
+		t.Errorf("findings %v, want the one", got)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
 func newApplyCommand() *cobra.Command {
-	var t target
 	var how change
 	c := &cobra.Command{
 		Use:   "apply FILE",
@@ -26,15 +27,12 @@ func newApplyCommand() *cobra.Command {
 		Example: "  quorate diff vips.yaml\n  quorate apply vips.yaml\n  quorate apply --seen 3 vips.yaml    # only over the revision that you looked at\n" +
 			"  quorate history 2 | quorate apply -",
 		Args: takes(1, "a file, or - for the standard input"),
-		RunE: func(cmd *cobra.Command, args []string) error { return t.apply(cmd, args[0], how) },
 	}
-	t.flags(c)
 	how.flags(c)
-	return c
+	return asking(c, question[api.Applied]{ask: how.apply(c), text: appliedText})
 }
 
 func newDiffCommand() *cobra.Command {
-	var t target
 	var code bool
 	how := change{dry: true}
 	c := &cobra.Command{
@@ -44,97 +42,63 @@ func newDiffCommand() *cobra.Command {
 			"The exit code is 0 whether or not there is a difference; with --exit-code it is 1 if there is one.",
 		Example: "  quorate diff vips.yaml",
 		Args:    takes(1, "a file, or - for the standard input"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := t.applied(cmd, args[0], how)
-			if err != nil {
-				return err
-			}
-			if err := how.show(cmd.OutOrStdout(), a); err != nil {
-				return err
-			}
-			if code && a.Diff != "" {
-				return errors.New("the file differs from the cluster's document")
-			}
-			return nil
-		},
 	}
-	t.flags(c)
-	c.Flags().BoolVar(&how.json, "json", false, "print JSON")
 	c.Flags().BoolVar(&code, "exit-code", false, "exit with 1 if there is a difference")
-	return c
+	return asking(c, question[api.Applied]{ask: how.apply(c), text: appliedText, verdict: func(a api.Applied) error {
+		if code && a.Diff != "" {
+			return errors.New("the file differs from the cluster's document")
+		}
+		return nil
+	}})
 }
 
 func newRollbackCommand() *cobra.Command {
-	var t target
 	var how change
 	c := &cobra.Command{
 		Use:   "rollback REVISION",
 		Short: "Go back to an earlier document",
 		Long: "Put an earlier revision of the document in the place of the present one, as `quorate apply` would. It becomes a\n" +
 			"new revision: the history goes on.",
-		Example: "  quorate history\n  quorate rollback 3",
-		Args:    takes(1, "a revision"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := revisionOf(args[0])
-			if err != nil {
-				return err
-			}
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			a, err := client.Rollback(cmd.Context(), api.RollbackRequest{Revision: n, Seen: how.seen, DryRun: how.dry})
-			if err != nil {
-				return err
-			}
-			return how.show(cmd.OutOrStdout(), a)
-		},
+		Example:           "  quorate history\n  quorate rollback 3",
+		Args:              takes(1, "a revision"),
+		ValidArgsFunction: completing(revisions),
 	}
-	t.flags(c)
 	how.flags(c)
-	return c
+	return asking(c, question[api.Applied]{text: appliedText, ask: func(ctx context.Context, client *api.Client, args []string) (api.Applied, error) {
+		n, err := revisionOf(args[0])
+		if err != nil {
+			return api.Applied{}, err
+		}
+		return client.Rollback(ctx, api.RollbackRequest{Revision: n, Seen: how.seen, DryRun: how.dry})
+	}})
 }
 
-// A change says how the document is to be changed, and how that is shown.
+// A change says how the document is to be changed.
 type change struct {
 	dry  bool
 	seen uint64
-	json bool
 }
 
 func (h *change) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&h.dry, "dry-run", false, "show what would change, have every node check it, and change nothing")
 	c.Flags().Uint64Var(&h.seen, "seen", 0, "refuse unless this is the present revision (default: whatever it is)")
-	c.Flags().BoolVar(&h.json, "json", false, "print JSON")
 }
 
-func (t *target) apply(cmd *cobra.Command, file string, how change) error {
-	a, err := t.applied(cmd, file, how)
-	if err != nil {
-		return err
+// apply asks for the document of the file that is named.
+func (h *change) apply(c *cobra.Command) func(context.Context, *api.Client, []string) (api.Applied, error) {
+	return func(ctx context.Context, client *api.Client, args []string) (api.Applied, error) {
+		text, err := readDocument(c.InOrStdin(), args[0])
+		if err != nil {
+			return api.Applied{}, err
+		}
+		return client.Apply(ctx, api.ApplyRequest{Name: args[0], Text: text, Seen: h.seen, DryRun: h.dry})
 	}
-	return how.show(cmd.OutOrStdout(), a)
-}
-
-func (t *target) applied(cmd *cobra.Command, file string, how change) (api.Applied, error) {
-	text, err := readDocument(cmd, file)
-	if err != nil {
-		return api.Applied{}, err
-	}
-	client, err := t.client()
-	if err != nil {
-		return api.Applied{}, err
-	}
-	defer client.Close()
-	return client.Apply(cmd.Context(), api.ApplyRequest{Name: file, Text: text, Seen: how.seen, DryRun: how.dry})
 }
 
 // maxFile bounds the file that is read, in bytes: what a configuration file may have.
 const maxFile = 1 << 20
 
-func readDocument(cmd *cobra.Command, file string) (string, error) {
-	in := cmd.InOrStdin()
+func readDocument(in io.Reader, file string) (string, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -156,15 +120,8 @@ func readDocument(cmd *cobra.Command, file string) (string, error) {
 	return string(b), nil
 }
 
-// show prints what was done, or would be.
-func (h change) show(w io.Writer, a api.Applied) error {
-	if h.json {
-		return showJSON(w, a)
-	}
-	return write(w, appliedText(a))
-}
-
-func appliedText(a api.Applied) string {
+// appliedText is what was done, or would be.
+func appliedText(_ term.Screen, a api.Applied) string {
 	var b strings.Builder
 	for _, text := range a.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", text)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,34 +12,56 @@ import (
 	"github.com/quorate/quorate/election/peerlink"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/term"
 )
 
 func newCheckCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, example, schema bool
 	c := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a configuration file on this host",
 		Long: "Check a configuration file against itself and against this host's devices and key, and say what the daemon will\n" +
-			"do with it. Nothing is changed.",
-		Example: "  quorate check /etc/quorate/quorate.yaml",
-		Args:    takes(1, "a configuration file"),
+			"do with it: which address goes to which device, routes, rules, adverts, timers, and the longest failover. Nothing\n" +
+			"is changed.\n\n" +
+			"--example prints a file to begin with, and --json-schema what an editor needs to complete and check one.",
+		Example: "  quorate check /etc/quorate/quorate.yaml\n" +
+			"  sed /^lease:/d /etc/quorate/quorate.yaml | quorate check -    # what if\n" +
+			"  quorate check --example > quorate.yaml           # every key, with its default and its bounds\n" +
+			"  quorate check --json-schema > quorate.schema.json",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if example && schema {
+				return &usageError{"check takes --example or --json-schema, got both"}
+			}
+			if example || schema {
+				return takes(0, "no file with --example and --json-schema")(cmd, args)
+			}
+			return takes(1, "a configuration file, or - for the standard input")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := check(args[0])
+			switch {
+			case example:
+				return write(cmd.OutOrStdout(), config.Example())
+			case schema:
+				return write(cmd.OutOrStdout(), string(config.JSONSchema()))
+			}
+			r, err := check(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return err
 			}
 			if asJSON {
 				err = showJSON(cmd.OutOrStdout(), r)
 			} else {
-				err = r.show(cmd.OutOrStdout(), cmd.ErrOrStderr())
+				err = r.show(cmd)
 			}
 			if n := len(r.Errors); err == nil && n > 0 {
-				err = fmt.Errorf("%s: %s", args[0], plural(n, "error"))
+				err = fmt.Errorf("%s: %s", r.File, plural(n, "error"))
 			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
+	c.Flags().BoolVar(&example, "example", false, "print a commented file with every key")
+	c.Flags().BoolVar(&schema, "json-schema", false, "print the JSON Schema of the file (draft 2020-12)")
 	return c
 }
 
@@ -55,75 +75,23 @@ type checkReport struct {
 }
 
 type checkError struct {
-	Line   int    `json:"line,omitempty"`
-	Column int    `json:"column,omitempty"`
-	Path   string `json:"path,omitempty"`
-	Text   string `json:"text"`
-	Value  string `json:"value,omitempty"`
-	Do     string `json:"do,omitempty"`
-	line   string // the whole, as people read it
-}
-
-// A plan is what the daemon will do with a configuration.
-type plan struct {
-	Election string `json:"election"`
-	// SingleOwner: at no instant can two nodes answer for an address.
-	SingleOwner bool        `json:"single_owner"`
-	Cluster     string      `json:"cluster"`
-	Node        string      `json:"node"`
-	Socket      string      `json:"socket"`
-	*planMember             // absent with election: vrrp
-	VIPs        []planGroup `json:"vips"`
-}
-
-// A planMember is the node's part in its cluster.
-type planMember struct {
-	Role            string   `json:"role"`
-	Address         string   `json:"address"`
-	Peers           []string `json:"peers"`
-	DataDir         string   `json:"data_dir"`
-	Fence           string   `json:"fence"`
-	LeaseMS         float64  `json:"lease_ms"`
-	RenewMS         float64  `json:"renew_ms"`
-	WorstFailoverMS float64  `json:"worst_failover_ms"`
-}
-
-type planGroup struct {
-	Name      string        `json:"name"`
-	Addresses []planAddress `json:"addresses"`
-	Placement string        `json:"placement,omitempty"` // absent with election: vrrp
-	VRRP      *planVRRP     `json:"vrrp,omitempty"`
-}
-
-type planAddress struct {
-	Address string `json:"address"`
-	Device  string `json:"device,omitempty"` // absent on a witness
-}
-
-type planVRRP struct {
-	ID         uint8    `json:"id"`
-	Version    string   `json:"version"` // 2, 3 or both
-	Priority   uint8    `json:"priority"`
-	IntervalMS float64  `json:"interval_ms"`
-	Checksum   string   `json:"checksum"`
-	Password   bool     `json:"password"`
-	Unicast    []string `json:"unicast"`
-	VMAC       bool     `json:"vmac"`
-	// Outranked is absent with election: vrrp, and Preempt else.
-	Outranked string       `json:"outranked,omitempty"`
-	Preempt   *planPreempt `json:"preempt,omitempty"`
-}
-
-type planPreempt struct {
-	Yes     bool    `json:"yes"`
-	DelayMS float64 `json:"delay_ms"`
+	Line   int           `json:"line,omitempty"`
+	Column int           `json:"column,omitempty"`
+	Path   string        `json:"path,omitempty"`
+	Text   string        `json:"text"`
+	Value  string        `json:"value,omitempty"`
+	Do     string        `json:"do,omitempty"`
+	at     *config.Error // nil: not about a place in the file
 }
 
 // check fails only when it cannot look; what is wrong with the file is in the
 // report.
-func check(file string) (checkReport, error) {
+func check(in io.Reader, file string) (checkReport, error) {
 	r := checkReport{File: file, Warnings: []string{}, Errors: []checkError{}}
-	cfg, err := config.Load(file)
+	if file == "-" {
+		r.File = "standard input"
+	}
+	cfg, err := load(in, file)
 	if err != nil {
 		return r, r.add(err)
 	}
@@ -146,9 +114,21 @@ func check(file string) (checkReport, error) {
 		r.keys(cfg)
 	}
 	if r.OK = len(r.Errors) == 0; r.OK {
-		r.Plan = planOf(cfg, links)
+		r.Plan = planOf(cfg, config.WithoutVIPs(cfg.Document, links))
 	}
 	return r, nil
+}
+
+// load reads a configuration file; - is the standard input.
+func load(in io.Reader, file string) (*config.Config, error) {
+	if file != "-" {
+		return config.Load(file)
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return config.Parse("standard input", b)
 }
 
 // add takes an error of package config apart. One that is not about what the file
@@ -165,7 +145,7 @@ func (r *checkReport) add(err error) error {
 		if !errors.As(err, &e) {
 			return err
 		}
-		r.Errors = append(r.Errors, checkError{Line: e.Line, Column: e.Column, Path: e.Path, Text: e.Text, Value: e.Value, Do: e.Do, line: e.Error()})
+		r.Errors = append(r.Errors, checkError{Line: e.Line, Column: e.Column, Path: e.Path, Text: e.Text, Value: e.Value, Do: e.Do, at: e})
 	}
 	return nil
 }
@@ -188,155 +168,45 @@ func (r *checkReport) secret(path string, err error) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s: not checked: %v; check as the daemon's user", r.File, path, err))
 		return
 	}
-	r.Errors = append(r.Errors, checkError{Path: path, Text: err.Error(), line: fmt.Sprintf("%s: %s: %v", r.File, path, err)})
-}
-
-func planOf(cfg *config.Config, links []config.Link) *plan {
-	p := &plan{Election: cfg.Election.String(), Cluster: cfg.Cluster, Node: cfg.Node, Socket: cfg.Socket, VIPs: []planGroup{}}
-	if cfg.Election == config.ElectRaft {
-		p.SingleOwner = true
-		p.planMember = &planMember{
-			Role: cfg.Role.String(), Address: cfg.Address.String(), Peers: []string{}, DataDir: cfg.DataDir, Fence: cfg.Fence.String(),
-			LeaseMS: millis(cfg.Lease), RenewMS: millis(cfg.Renew), WorstFailoverMS: millis(config.WorstFailover(cfg.Lease, cfg.Grace())),
-		}
-		for _, a := range cfg.Peers {
-			p.Peers = append(p.Peers, a.String())
-		}
-	}
-	for _, g := range cfg.Document.Groups {
-		pg := planGroup{Name: g.Name}
-		if p.planMember != nil {
-			pg.Placement = g.Placement.String()
-		}
-		for _, a := range g.Addresses {
-			device := g.Interface
-			if device == "" {
-				device = strings.Join(config.DevicesFor(a.Addr(), links), "")
-			}
-			if cfg.Role == fsm.Witness {
-				device = ""
-			}
-			pg.Addresses = append(pg.Addresses, planAddress{a.String(), device})
-		}
-		if g.VRRP.ID != 0 {
-			pg.VRRP = planVRRPOf(cfg, g)
-		}
-		p.VIPs = append(p.VIPs, pg)
-	}
-	return p
-}
-
-func planVRRPOf(cfg *config.Config, g fsm.Group) *planVRRP {
-	v := &planVRRP{
-		ID: g.VRRP.ID, Version: strconv.Itoa(int(g.VRRP.Version)), Priority: g.VRRP.Priority, IntervalMS: millis(g.VRRP.Interval),
-		Checksum: g.VRRP.Checksum.String(), Password: g.VRRP.Password != "", Unicast: []string{}, VMAC: g.VMAC,
-	}
-	if g.VRRP.AlsoV2 {
-		v.Version = "both"
-	}
-	for _, p := range g.VRRP.Unicast {
-		v.Unicast = append(v.Unicast, p.Addr.String())
-	}
-	if cfg.Election == config.ElectVRRP {
-		v.Preempt = &planPreempt{Yes: g.Preempt.Yes, DelayMS: millis(g.Preempt.Delay)}
-	} else {
-		v.Outranked = g.VRRP.Outranked.String()
-	}
-	return v
+	r.Errors = append(r.Errors, checkError{Path: path, Text: err.Error()})
 }
 
 // show prints the errors like a compiler, to stderr, and the rest to out.
-func (r *checkReport) show(out, stderr io.Writer) error {
+func (r *checkReport) show(cmd *cobra.Command) error {
 	var b strings.Builder
+	out := screenOf(cmd)
 	for _, w := range r.Warnings {
-		fmt.Fprintf(&b, "warning: %s\n", w)
+		fmt.Fprintf(&b, "%s %s\n", out.Paint(term.Warn, "warning:"), w)
 	}
 	if r.OK {
 		r.Plan.text(&b, r.File)
 	}
-	var e strings.Builder
-	for _, err := range r.Errors {
-		e.WriteString(err.line + "\n")
-	}
-	if err := write(out, b.String()); err != nil {
+	if err := write(cmd.OutOrStdout(), b.String()); err != nil {
 		return err
 	}
-	return write(stderr, e.String())
+	b.Reset()
+	for _, e := range r.Errors {
+		b.WriteString(e.text(r.File, errorScreenOf(cmd)))
+	}
+	return write(cmd.ErrOrStderr(), b.String())
 }
 
-func (p *plan) text(b *strings.Builder, file string) {
-	fmt.Fprintf(b, "ok: %s\n", file)
-	if m := p.planMember; m != nil {
-		fmt.Fprintf(b, "node %s of cluster %s: %s, at %s, TCP and UDP\n", p.Node, p.Cluster, m.Role, m.Address)
-		fmt.Fprintf(b, "forms or finds the cluster with %s: %s\n", plural(len(m.Peers), "peer"), strings.Join(m.Peers, ", "))
-		fmt.Fprintf(b, "votes are kept in %s; the API is on %s\n", m.DataDir, p.Socket)
-		fmt.Fprintf(b, "lease %s, asked for every %s, kept by fence %s; a lost owner is replaced within %s at worst\n",
-			showMillis(m.LeaseMS), showMillis(m.RenewMS), m.Fence, showMillis(math.Ceil(m.WorstFailoverMS*10)/10))
-	} else {
-		fmt.Fprintf(b, "node %s: a VRRP router of its own; the API is on %s\n", p.Node, p.Socket)
-		b.WriteString(noSingleOwner + "\n")
+// text is the error with the line of the file that it is about, and a mark below it.
+func (e checkError) text(file string, s term.Screen) string {
+	if e.at == nil {
+		return fmt.Sprintf("%s: %s: %s\n", file, e.Path, s.Paint(term.Bad, e.Text))
 	}
-	if len(p.VIPs) == 0 {
-		b.WriteString("no VIP groups\n")
+	whole := e.at.Error()
+	if place, rest, ok := strings.Cut(whole, e.Text); ok {
+		whole = s.Paint(term.Strong, place) + s.Paint(term.Bad, e.Text) + rest
 	}
-	for _, g := range p.VIPs {
-		p.groupText(b, g)
+	line, mark := e.at.Excerpt(s.Width - len("      | …") - 1)
+	if mark == "" {
+		return whole + "\n"
 	}
-}
-
-func (p *plan) groupText(b *strings.Builder, g planGroup) {
-	var at []string
-	for _, a := range g.Addresses {
-		if a.Device != "" {
-			at = append(at, a.Address+" on "+a.Device)
-		} else {
-			at = append(at, a.Address)
-		}
-	}
-	fmt.Fprintf(b, "group %s: %s", g.Name, strings.Join(at, ", "))
-	if g.Placement != "" {
-		b.WriteString("; placement " + g.Placement)
-	}
-	if p.planMember != nil && p.Role == fsm.Witness.String() {
-		b.WriteString("; never held here")
-	}
-	if g.VRRP == nil {
-		b.WriteString("; no VRRP adverts\n")
-		return
-	}
-	b.WriteString(g.VRRP.text() + "\n")
-}
-
-func (v *planVRRP) text() string {
-	s := fmt.Sprintf("; VRRP id %d, priority %d, an advert every %s", v.ID, v.Priority, showMillis(v.IntervalMS))
-	switch {
-	case v.Version == "both":
-		s += " in versions 3 and 2"
-	case v.Version == "2":
-		s += " in version 2"
-	}
-	if v.Password {
-		s += " with a password"
-	}
-	if len(v.Unicast) > 0 {
-		s += " to " + strings.Join(v.Unicast, ", ")
-	}
-	if v.VMAC {
-		s += " from the virtual MAC address"
-	}
-	if v.Outranked == fsm.OutrankedHold.String() {
-		s += "; keeps the group beside a better router, so that both answer"
-	}
-	switch p := v.Preempt; {
-	case p == nil:
-	case !p.Yes:
-		s += "; leaves a worse router alone"
-	case p.DelayMS > 0:
-		s += "; takes over from a worse router after " + interval(p.DelayMS)
-	default:
-		s += "; takes over from a worse router"
-	}
-	return s
+	margin := fmt.Sprintf("%5d", e.Line)
+	return fmt.Sprintf("%s\n%s\n%s\n", whole, s.Paint(term.Dim, margin+" | ")+line,
+		s.Paint(term.Dim, strings.Repeat(" ", len(margin))+" | ")+s.Paint(term.Bad, mark))
 }
 
 func plural(n int, what string) string {

@@ -13,73 +13,67 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
+// drainedReport is the JSON of `quorate drain`.
+type drainedReport struct {
+	api.Drained
+	TookMS int64 `json:"took_ms"` // until others answered for all of the groups
+}
+
 func newDrainCommand() *cobra.Command {
-	var t target
 	var timeout time.Duration
-	c := &cobra.Command{
+	c := asking(&cobra.Command{
 		Use:   "drain [NODE]",
 		Short: "Move every VIP group away from a node, and keep it from owning any",
 		Long: "Move every VIP group away from a node, by default this one, and wait until other nodes answer for them. The node\n" +
 			"owns nothing until `quorate undrain`, over restarts too, and goes on voting. What no other node can take stays,\n" +
 			"goes on being served, and moves as soon as one can; the command then fails and says why.",
-		Example: "  quorate drain\n  quorate drain n2 --timeout 1m",
-		Args:    atMostANode,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Example:           "  quorate drain\n  quorate drain n2 --timeout 1m",
+		Args:              atMostANode,
+		ValidArgsFunction: completing(nodeNames),
+	}, question[drainedReport]{
+		ask: func(ctx context.Context, client *api.Client, args []string) (drainedReport, error) {
 			if timeout <= 0 {
-				return &usageError{fmt.Sprintf("--timeout must be more than 0, got %s", timeout)}
-			}
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			d, err := client.Drain(cmd.Context(), nodeOf(args), true)
-			if err != nil {
-				return err
+				return drainedReport{}, &usageError{fmt.Sprintf("--timeout must be more than 0, got %s", timeout)}
 			}
 			began := time.Now()
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, errTimeout)
+			d, err := client.Drain(ctx, nodeOf(args), true)
+			if err != nil {
+				return drainedReport{}, err
+			}
+			ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
 			defer cancel()
-			if err := drained(ctx, client, d); err != nil {
-				return err
-			}
-			if len(d.Groups) == 0 {
-				return write(cmd.OutOrStdout(), d.Node+" is drained; it owned nothing\n")
-			}
-			return write(cmd.OutOrStdout(), fmt.Sprintf("%s is drained; moved %s in %d ms\n", d.Node, strings.Join(d.Groups, ", "), time.Since(began).Milliseconds()))
+			err = drained(ctx, client, d)
+			return drainedReport{d, time.Since(began).Milliseconds()}, err
 		},
-	}
-	t.flags(c)
+		text: func(_ term.Screen, d drainedReport) string {
+			if len(d.Groups) == 0 {
+				return d.Node + " is drained; it owned nothing\n"
+			}
+			return fmt.Sprintf("%s is drained; moved %s in %d ms\n", d.Node, strings.Join(d.Groups, ", "), d.TookMS)
+		},
+	})
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait until nothing is owned there any more")
 	return c
 }
 
 func newUndrainCommand() *cobra.Command {
-	var t target
-	c := &cobra.Command{
+	return asking(&cobra.Command{
 		Use:   "undrain [NODE]",
 		Short: "Let a drained node own VIP groups again",
 		Long: "Let a drained node, by default this one, own VIP groups again. What moved away comes back only where the\n" +
 			"placement says so: priority with preempt.",
-		Example: "  quorate undrain n2",
-		Args:    atMostANode,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			d, err := client.Drain(cmd.Context(), nodeOf(args), false)
-			if err != nil {
-				return err
-			}
-			return write(cmd.OutOrStdout(), d.Node+" may own groups again\n")
+		Example:           "  quorate undrain n2",
+		Args:              atMostANode,
+		ValidArgsFunction: completing(drainedNames),
+	}, question[api.Drained]{
+		ask: func(ctx context.Context, client *api.Client, args []string) (api.Drained, error) {
+			return client.Drain(ctx, nodeOf(args), false)
 		},
-	}
-	t.flags(c)
-	return c
+		text: func(_ term.Screen, d api.Drained) string { return d.Node + " may own groups again\n" },
+	})
 }
 
 func atMostANode(c *cobra.Command, args []string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -8,12 +9,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
+// A documents is the answer to `history`: the list, or one with its document.
+type documents struct {
+	all []api.Revision
+	one *api.Revision
+}
+
 func newHistoryCommand() *cobra.Command {
-	var t target
-	var asJSON bool
-	c := &cobra.Command{
+	return asking(&cobra.Command{
 		Use:   "history [REVISION]",
 		Short: "List the revisions of the document, or print one",
 		Long: "List the revisions of the document that the cluster remembers: when each was applied, and by whom. With a\n" +
@@ -25,47 +31,37 @@ func newHistoryCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if len(args) == 1 {
-				return printRevision(cmd, client, args[0], asJSON)
-			}
-			all, err := client.History(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return showJSON(cmd.OutOrStdout(), all)
-			}
-			rows := [][]string{{"REVISION", "WHEN", "WHO", "GROUPS"}}
-			for _, r := range all {
-				rows = append(rows, []string{strconv.FormatUint(r.Revision, 10), when(r.At), who(r), strconv.Itoa(r.Groups)})
-			}
-			return showTable(cmd.OutOrStdout(), rows)
-		},
-	}
-	t.flags(c)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
+		ValidArgsFunction: completing(revisions),
+	}, question[documents]{ask: askHistory, text: historyText, json: func(d documents) any {
+		if d.one != nil {
+			return d.one
+		}
+		return d.all
+	}})
 }
 
-func printRevision(cmd *cobra.Command, client *api.Client, text string, asJSON bool) error {
-	n, err := revisionOf(text)
+func askHistory(ctx context.Context, client *api.Client, args []string) (documents, error) {
+	if len(args) == 0 {
+		all, err := client.History(ctx)
+		return documents{all: all}, err
+	}
+	n, err := revisionOf(args[0])
 	if err != nil {
-		return err
+		return documents{}, err
 	}
-	r, err := client.Revision(cmd.Context(), n)
-	if err != nil {
-		return err
+	one, err := client.Revision(ctx, n)
+	return documents{one: &one}, err
+}
+
+func historyText(s term.Screen, d documents) string {
+	if d.one != nil {
+		return d.one.Document
 	}
-	if asJSON {
-		return showJSON(cmd.OutOrStdout(), r)
+	rows := [][]string{{"REVISION", "WHEN", "WHO", "GROUPS"}}
+	for _, r := range d.all {
+		rows = append(rows, []string{strconv.FormatUint(r.Revision, 10), when(r.At), who(r), strconv.Itoa(r.Groups)})
 	}
-	return write(cmd.OutOrStdout(), r.Document)
+	return table(s, rows)
 }
 
 func revisionOf(text string) (uint64, error) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/vipctl/kernel"
 )
 
 // hostLinks returns the network devices of this host with their addresses, in the
@@ -26,6 +27,9 @@ func hostLinks() ([]config.Link, error) {
 	}
 	var out []config.Link
 	for _, l := range links {
+		if l.Type() == "macvlan" && kernel.IsVirtualMACName(l.Attrs().Name) {
+			continue // a running daemon's: it came with a group, and is no network of the host
+		}
 		link := config.Link{Name: l.Attrs().Name, Loopback: l.Attrs().Flags&net.FlagLoopback != 0}
 		for _, a := range addrs {
 			ip, ok := netip.AddrFromSlice(a.IP)

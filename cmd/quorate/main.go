@@ -39,6 +39,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
+	if errors.Is(err, errSaid) {
+		return exitFailed
+	}
 	fmt.Fprintf(stderr, "quorate: %v\n", err)
 	if failed := (*failure)(nil); errors.As(err, &failed) {
 		return exitFailed
@@ -54,30 +57,43 @@ func newRootCommand() *cobra.Command {
 		Long: "quorate keeps virtual IPs on one host of a cluster: Raft decides which, a lease that the kernel enforces\n" +
 			"guards it, and VRRP adverts announce it.\n\n" +
 			"Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong.",
+		Example:       "  quorate status\n  quorate explain web\n  quorate watch",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          func(*cobra.Command, []string) error { return errors.New("no command given") },
 	}
-	root.AddCommand(newRunCommand(), newStatusCommand(), newMembersCommand(), newVRRPCommand(), newMoveCommand(),
+	root.AddCommand(newRunCommand(), newShadowCommand(), newStatusCommand(), newWatchCommand(), newMembersCommand(), newVRRPCommand(), newMoveCommand(),
 		newReleaseCommand(), newDrainCommand(), newUndrainCommand(), newRemoveCommand(), newApplyCommand(), newDiffCommand(),
-		newHistoryCommand(), newRollbackCommand(), newExplainCommand(), newSnapshotCommand(), newRecoverCommand(), newKeygenCommand(), newCheckCommand(), newImportCommand(), newVersionCommand())
+		newHistoryCommand(), newEventsCommand(), newRollbackCommand(), newExplainCommand(), newSnapshotCommand(), newRecoverCommand(), newKeygenCommand(), newCheckCommand(), newImportCommand(), newVersionCommand(), newDoctorCommand(), newTryCommand(), newManCommand())
 	for _, c := range root.Commands() {
 		markFailures(c)
 	}
+	colourFlag(root)
 	return root
 }
 
-// finishCompletion has the library's completion command refuse what is no shell. The
-// command keeps the root's output, so this comes after that is set.
+// errSaid is of a command that failed and has said so in its output.
+var errSaid = errors.New("the output says what is wrong")
+
+// finishCompletion has the library's completion command refuse what is no shell, and
+// gives what the library adds examples. These commands keep the root's output, so this
+// comes after that is set.
 func finishCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
-		if c.Name() != "completion" {
-			continue
-		}
-		c.Args = cobra.ArbitraryArgs
-		c.RunE = func(*cobra.Command, []string) error {
-			return &usageError{"completion takes a shell: bash, zsh, fish or powershell"}
+		switch c.Name() {
+		case "help":
+			c.Example = "  quorate help move"
+		case "completion":
+			c.Example = "  quorate completion bash > /etc/bash_completion.d/quorate"
+			c.Args = cobra.ArbitraryArgs
+			c.RunE = func(*cobra.Command, []string) error {
+				return &usageError{"completion takes a shell: bash, zsh, fish or powershell"}
+			}
+			for _, shell := range c.Commands() {
+				shell.Example = "  quorate completion " + shell.Name()
+			}
 		}
 	}
 }

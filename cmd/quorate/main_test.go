@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -21,6 +22,7 @@ import (
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/api"
 	"github.com/quorate/quorate/internal/daemon"
+	"github.com/quorate/quorate/internal/doctor"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew; the diff is the review")
@@ -38,6 +40,7 @@ func quorate(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func golden(t *testing.T, name, dir string, args ...string) {
 	t.Helper()
 	code, stdout, stderr := quorate(t, args...)
+	stdout = strings.ReplaceAll(stdout, "\x1b", "ESC") // so that colours can be read
 	got := fmt.Sprintf("$ quorate %s\n%s", strings.Join(args, " "), stdout)
 	if stderr != "" {
 		got += "--- stderr\n" + stderr
@@ -45,6 +48,10 @@ func golden(t *testing.T, name, dir string, args ...string) {
 	got += fmt.Sprintf("--- exit %d\n", code)
 	got = strings.ReplaceAll(got, dir, "DIR")
 	got = regexp.MustCompile(`in \d+ ms`).ReplaceAllString(got, "in N ms")
+	got = regexp.MustCompile(`open for \d\S+ m?s`).ReplaceAllString(got, "open for TIME")
+	got = regexp.MustCompile(`(FENCE|TIME) +(EXPIRES|in )`).ReplaceAllString(got, "$1  $2")
+	got = regexp.MustCompile(`in (1h|59m)\S+`).ReplaceAllString(got, "in TIME")
+	got = regexp.MustCompile(`"took_ms": \d+`).ReplaceAllString(got, `"took_ms": N`)
 	file := filepath.Join("testdata", name+".golden")
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -68,6 +75,8 @@ type fakeAgent struct {
 	move    func(s *core.Status, group, node string) error // may change the state
 	release func(s *core.Status)
 	vrrp    api.VRRP
+	report  doctor.Report // of the doctor; zero: nothing is wrong
+	try     func(api.TryRequest) (api.TryReport, error)
 	next    []func(s *core.Status) // changes of the state, one before each later status
 }
 
@@ -84,6 +93,21 @@ func (f *fakeAgent) Status(context.Context) (core.Status, error) {
 }
 
 func (f *fakeAgent) VRRP(context.Context) (api.VRRP, error) { return f.vrrp, nil }
+
+func (f *fakeAgent) Doctor(context.Context, api.DoctorRequest) (doctor.Report, error) {
+	if f.report.Node != "" {
+		return f.report, nil
+	}
+	return doctor.Report{Cluster: "prod", Node: "n1", Daemon: true, Findings: []doctor.Finding{},
+		Nodes: []doctor.Asked{{Name: "n1", Answered: true}, {Name: "n2", Answered: true}}}, nil
+}
+
+func (f *fakeAgent) Try(_ context.Context, req api.TryRequest, _ string) (api.TryReport, error) {
+	if f.try == nil {
+		return api.TryReport{}, errors.New("the test expects no fault")
+	}
+	return f.try(req)
+}
 
 func (f *fakeAgent) Move(_ context.Context, group, node string) error {
 	f.mu.Lock()
@@ -107,6 +131,13 @@ func startDaemon(t *testing.T, f *fakeAgent) (dir, socket string) {
 	t.Helper()
 	dir = t.TempDir()
 	socket = filepath.Join(dir, "s")
+	serveOn(t, f, socket)
+	return dir, socket
+}
+
+// serveOn serves the agent on a socket until stop, or the test's end.
+func serveOn(t *testing.T, f *fakeAgent, socket string) (stop func()) {
+	t.Helper()
 	s, err := api.Listen(socket, f, api.Options{Version: version, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -114,13 +145,14 @@ func startDaemon(t *testing.T, f *fakeAgent) (dir, socket string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	return dir, socket
+	t.Cleanup(stop)
+	return stop
 }
 
 const (
@@ -140,7 +172,7 @@ func formed() core.Status {
 			{Name: "n3", Instance: instance3, Address: "10.0.0.3:7950", Role: "witness", Voter: true, Alive: true, Ready: true},
 		},
 		VIPs: []core.VIPStatus{
-			{Name: "web", Addresses: []string{"10.0.0.200/24", "2001:db8::200/64"}, Owner: "n1", Epoch: 17, Reason: "first",
+			{Name: "web", Addresses: []string{"10.0.0.200/24", "2001:db8::200/64"}, Owner: "n1", Epoch: 17, Reason: "first", Since: time.Date(2026, 11, 22, 21, 54, 40, 0, time.Local),
 				State: "active", Open: true, Held: true, LeaseRemainingMS: 231.402, VRRP: &core.VRRPStatus{ID: 51, State: "Active", Priority: 254}},
 			{Name: "database", Addresses: []string{"10.0.0.201/24"}, Owner: "n2", Epoch: 4, Reason: "move",
 				State: "backup", Open: true, VRRP: &core.VRRPStatus{ID: 52, State: "Backup", Priority: 254}},
@@ -227,12 +259,14 @@ func TestUsage(t *testing.T) {
 		{"history 1 2", "history takes at most a revision, got 2 arguments"},
 		{"history x --socket s", `"x" is no revision`},
 		{"rollback 0 --socket s", `"0" is no revision`},
-		{"explain", "explain takes a group, got 0 arguments"},
+		{"explain", "explain takes a group, or timing, got 0 arguments"},
+		{"watch now", "takes no arguments"},
+		{"status --color sometimes", `must be auto, always or never, got "sometimes"`},
 		{"snapshot", "snapshot takes save, restore or print, and a file"},
 		{"snapshot drop f", "snapshot takes save, restore or print, and a file"},
 		{"snapshot save", "save takes a file, got 0 arguments"},
 		{"recover n2", "takes no arguments"},
-		{"check", "check takes a configuration file, got 0 arguments"},
+		{"check", "check takes a configuration file, or - for the standard input, got 0 arguments"},
 		{"keygen x", "takes no arguments"},
 		{"version x", "takes no arguments"},
 		{"completion", "completion takes a shell: bash, zsh, fish or powershell"},

@@ -1,33 +1,44 @@
 package main
 
 import (
+	"context"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
 func newMembersCommand() *cobra.Command {
-	return readingCommand(&cobra.Command{
+	return asking(&cobra.Command{
 		Use:     "members",
 		Short:   "List the nodes of the cluster",
 		Example: "  quorate members\n  quorate members --json | jq -r '.[] | select(.alive | not) | .name'",
-	}, func(s core.Status) any { return s.Members }, showMembers)
+		Args:    takes(0, "no arguments"),
+	}, question[core.Status]{
+		ask: func(ctx context.Context, client *api.Client, _ []string) (core.Status, error) {
+			return client.Status(ctx)
+		},
+		text: membersText,
+		json: func(s core.Status) any { return s.Members },
+	})
 }
 
-func showMembers(cmd *cobra.Command, s core.Status) error {
-	if s.Election == alone {
-		return write(cmd.OutOrStdout(), "election: vrrp: there is no cluster, and so no members; quorate vrrp shows whom this node hears\n")
+func membersText(s term.Screen, st core.Status) string {
+	if st.Election == alone {
+		return s.Wrap("election: vrrp: there is no cluster, and so no members; quorate vrrp shows whom this node hears", "  ") + "\n"
 	}
-	if len(s.Members) == 0 {
-		return write(cmd.OutOrStdout(), "the cluster is not formed yet\n")
+	if len(st.Members) == 0 {
+		return "the cluster is not formed yet\n"
 	}
-	rows := [][]string{{"NAME", "ADDRESS", "ROLE", "VOTER", "ALIVE", "READY", "APPLIED", "INSTANCE", ""}}
-	for _, m := range s.Members {
-		rows = append(rows, []string{m.Name, m.Address, m.Role, yesNo(m.Voter), yesNo(m.Alive), yesNo(m.Ready), applied(m), short(m.Instance), memberNote(s, m)})
+	rows := [][]term.Cell{term.Cells("NAME", "ADDRESS", "ROLE", "VOTER", "ALIVE", "READY", "APPLIED", "INSTANCE", "")}
+	for _, m := range st.Members {
+		rows = append(rows, []term.Cell{{Text: m.Name}, {Text: m.Address}, {Text: m.Role}, {Text: yesNo(m.Voter)}, yesNoCell(m.Alive), yesNoCell(m.Ready),
+			{Text: applied(m)}, {Text: short(m.Instance)}, {Text: memberNote(st, m)}})
 	}
-	return showTable(cmd.OutOrStdout(), rows)
+	return s.Table(rows)
 }
 
 // applied is how far the node is in the log; of one that is not heard nobody knows.

@@ -10,41 +10,44 @@ import (
 
 	"github.com/quorate/quorate/internal/agent/core"
 	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
 // pollEvery is how often a command looks whether what it asked for has happened.
 const pollEvery = 5 * time.Millisecond
 
+// movedReport is the JSON of `quorate move`.
+type movedReport struct {
+	Group string `json:"group"`
+	api.Moved
+	TookMS int64 `json:"took_ms"` // until the node answered for it
+}
+
 func newMoveCommand() *cobra.Command {
-	var t target
 	var timeout time.Duration
-	c := &cobra.Command{
+	c := asking(&cobra.Command{
 		Use:   "move GROUP NODE",
 		Short: "Move a VIP group to another node",
 		Long: "Move a VIP group to another node, and wait until that node answers for it. The old owner stops only when the\n" +
 			"new one is decided, so the group is without an owner for some milliseconds.",
-		Example: "  quorate move web n2",
-		Args:    takes(2, "a group and a node"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Example:           "  quorate move web n2",
+		Args:              takes(2, "a group and a node"),
+		ValidArgsFunction: completing(groupNames, nodeNames),
+	}, question[movedReport]{
+		ask: func(ctx context.Context, client *api.Client, args []string) (movedReport, error) {
 			if timeout <= 0 {
-				return &usageError{fmt.Sprintf("--timeout must be more than 0, got %s", timeout)}
+				return movedReport{}, &usageError{fmt.Sprintf("--timeout must be more than 0, got %s", timeout)}
 			}
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, errTimeout)
+			ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
 			defer cancel()
 			began := time.Now()
 			m, err := moveAndWait(ctx, client, args[0], args[1], timeout)
-			if err != nil {
-				return err
-			}
-			return write(cmd.OutOrStdout(), fmt.Sprintf("%s: %s → %s in %d ms\n", args[0], orNone(m.From), m.To, time.Since(began).Milliseconds()))
+			return movedReport{args[0], m, time.Since(began).Milliseconds()}, err
 		},
-	}
-	t.flags(c)
+		text: func(_ term.Screen, m movedReport) string {
+			return fmt.Sprintf("%s: %s → %s in %d ms\n", m.Group, orNone(m.From), m.To, m.TookMS)
+		},
+	})
 	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait until the node answers for the group")
 	return c
 }

@@ -19,8 +19,17 @@ import (
 // releaseTime is how long a daemon that took the request has to let go.
 const releaseTime = 5 * time.Second
 
+// A releasedReport is the JSON of `quorate release`.
+type releasedReport struct {
+	Groups []string `json:"groups"` // that the daemon let go of
+	// Dead: there is no daemon, and Removed is what it had left on this host.
+	Dead    bool     `json:"dead"`
+	Removed []string `json:"removed"`
+}
+
 func newReleaseCommand() *cobra.Command {
 	var t target
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "release",
 		Short: "Let go of every VIP that this host holds",
@@ -29,48 +38,69 @@ func newReleaseCommand() *cobra.Command {
 			"With nothing to do it says nothing and succeeds; systemd calls it after each end of the daemon.",
 		Example: "  quorate release\n  quorate release --config /etc/quorate/quorate.yaml",
 		Args:    takes(0, "no arguments"),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return t.release(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := t.release(cmd)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return showJSON(cmd.OutOrStdout(), r)
+			}
+			return write(cmd.OutOrStdout(), r.text())
+		},
 	}
 	t.flags(c)
+	jsonFlag(c, &asJSON)
 	return c
+}
+
+// text is empty when there was nothing to do.
+func (r releasedReport) text() string {
+	switch {
+	case len(r.Groups) > 0:
+		return "released " + strings.Join(r.Groups, ", ") + "\n"
+	case len(r.Removed) > 0:
+		return "the daemon is dead; removed what it left: " + strings.Join(r.Removed, ", ") + "\n"
+	}
+	return ""
 }
 
 // release asks the daemon. Only when that cannot be and the lock on data_dir says
 // that the daemon is dead does it act by itself.
-func (t *target) release(cmd *cobra.Command) error {
+func (t *target) release(cmd *cobra.Command) (releasedReport, error) {
+	r := releasedReport{Groups: []string{}, Removed: []string{}}
 	if t.socket == "" && t.config == "" {
 		t.config = defaultConfig
 	}
 	client, err := t.client()
 	if err != nil {
-		return err
+		return r, err
 	}
 	defer client.Close()
 	groups, asked := askRelease(cmd.Context(), client)
+	if err := noteVersion(cmd, client); err != nil {
+		return r, err
+	}
 	if asked == nil {
-		if len(groups) == 0 {
-			return nil
-		}
-		return write(cmd.OutOrStdout(), "released "+strings.Join(groups, ", ")+"\n")
+		r.Groups = append(r.Groups, groups...)
+		return r, nil
 	}
 	if !errors.Is(asked, api.ErrNoDaemon) && !errors.Is(asked, api.ErrNoAnswer) {
-		return asked
+		return r, asked
 	}
 	if t.config == "" {
-		return fmt.Errorf("%w; with --config instead of --socket this command finds the daemon's data_dir, and acts by itself if the daemon is dead", asked)
+		return r, fmt.Errorf("%w; with --config instead of --socket this command finds the daemon's data_dir, and acts by itself if the daemon is dead", asked)
 	}
 	cfg, err := config.Load(t.config)
 	if err != nil {
-		return err
+		return r, err
 	}
 	gone, err := releaseAlone(cfg)
 	if errors.Is(err, raftnode.ErrLocked) {
-		return fmt.Errorf("the daemon holds data_dir (%s) but does not answer; the kernel shuts its VIPs when the lease ends; kill it, then run this again", cfg.DataDir)
+		return r, fmt.Errorf("the daemon holds data_dir (%s) but does not answer; the kernel shuts its VIPs when the lease ends; kill it, then run this again", cfg.DataDir)
 	}
-	if err != nil || len(gone) == 0 {
-		return err
-	}
-	return write(cmd.OutOrStdout(), "the daemon is dead; removed what it left: "+strings.Join(gone, ", ")+"\n")
+	r.Dead, r.Removed = err == nil, append(r.Removed, gone...)
+	return r, err
 }
 
 // askRelease asks the daemon to let go and waits until it has. It returns the

@@ -87,6 +87,7 @@ func TestReleaseAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			leave(t, kind == "bpf")
+			golden(t, "status-left-"+kind, dir, "status", "--config", file) // which touches nothing
 			golden(t, "release-alone-"+kind, dir, "release", "--config", file)
 			if got := addresses(t); got != "10.0.0.1/24 10.0.0.250/24" {
 				t.Errorf("addresses left: %s", got)
@@ -145,7 +146,7 @@ func leave(t *testing.T, fenced bool) {
 			t.Fatal(err)
 		}
 		for _, p := range vips {
-			if err := f.Set(p.Addr(), election.Instant(now.Nano()+int64(time.Hour))); err != nil {
+			if err := f.Set([]netip.Addr{p.Addr()}, election.Instant(now.Nano()+int64(time.Hour))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -165,7 +166,7 @@ func leave(t *testing.T, fenced bool) {
 		t.Fatal("there is no device of a virtual MAC address: the test would see nothing")
 	}
 	for _, p := range append(vips, netip.MustParsePrefix("10.0.0.250/24")) { // the last is a stranger's, from DHCP
-		if err := k.AddAddress("eth0", p, time.Hour); err != nil {
+		if err := k.AddAddresses([]kernel.Address{{Link: "eth0", Prefix: p}}, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,7 +247,7 @@ func TestReleaseKeepsTheFenceOfWhatStays(t *testing.T) {
 	if err := netlink.AddrAdd(lo, addr); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Set(vip, 1<<62); err != nil {
+	if err := f.Set([]netip.Addr{vip}, 1<<62); err != nil {
 		t.Fatal(err)
 	}
 	_, guarded, err := daemon.ClearFence(f, k, daemon.FenceTag("prod"))

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
 func newRemoveCommand() *cobra.Command {
-	var t target
 	var force bool
-	c := &cobra.Command{
+	c := asking(&cobra.Command{
 		Use:   "remove NODE",
 		Short: "Take a node out of the cluster for good",
 		Long: "Take a node out of the cluster for good: one that is dead, or one that is drained. Its name and address are free\n" +
@@ -19,22 +22,17 @@ func newRemoveCommand() *cobra.Command {
 			"--force removes it all the same: in the first case nothing is held or decided until enough voters are back, in\n" +
 			"the second clients wait while others take over. Two owners at once it does not risk. The last voter is never\n" +
 			"removed.",
-		Example: "  quorate remove n3                # n3 is dead\n  quorate drain n3 && quorate remove n3",
-		Args:    takes(1, "a node"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			r, err := client.Remove(cmd.Context(), args[0], force)
-			if err != nil {
-				return err
-			}
-			return write(cmd.OutOrStdout(), fmt.Sprintf("%s is removed: its name and address are free\n%s\n", r.Node, votersLeft(r.Voters)))
+		Example:           "  quorate remove n3                # n3 is dead\n  quorate drain n3 && quorate remove n3",
+		Args:              takes(1, "a node"),
+		ValidArgsFunction: completing(nodeNames),
+	}, question[api.Removed]{
+		ask: func(ctx context.Context, client *api.Client, args []string) (api.Removed, error) {
+			return client.Remove(ctx, args[0], force)
 		},
-	}
-	t.flags(c)
+		text: func(_ term.Screen, r api.Removed) string {
+			return fmt.Sprintf("%s is removed: its name and address are free\n%s\n", r.Node, votersLeft(r.Voters))
+		},
+	})
 	c.Flags().BoolVar(&force, "force", false, "remove it whatever that costs in service, see above")
 	return c
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -16,20 +14,6 @@ func showJSON(w io.Writer, v any) error {
 		return fmt.Errorf("encode the output: %w", err)
 	}
 	return write(w, string(b)+"\n")
-}
-
-// showTable prints rows in columns; the first row has the names.
-func showTable(w io.Writer, rows [][]string) error {
-	var padded, b strings.Builder
-	tw := tabwriter.NewWriter(&padded, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
-	}
-	_ = tw.Flush() // a Builder takes everything
-	for line := range strings.Lines(padded.String()) {
-		b.WriteString(strings.TrimRight(line, " \n") + "\n")
-	}
-	return write(w, b.String())
 }
 
 // write prints text; a full disk behind a redirection must not look like success.
@@ -57,3 +41,11 @@ func orNone(s string) string {
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func showMillis(ms float64) string { return fmt.Sprintf("%.1f ms", ms) }
+
+// shortMillis is for a glance.
+func shortMillis(ms float64) string {
+	if ms < 10 {
+		return showMillis(ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}

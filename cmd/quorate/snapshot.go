@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,52 +14,61 @@ import (
 
 	"github.com/quorate/quorate/internal/api"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/term"
 )
 
 func newSnapshotCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "snapshot save|restore|print FILE",
-		Short: "Save the cluster's state in a file, and put it back",
+		Use:     "snapshot save|restore|print FILE",
+		Short:   "Save the cluster's state in a file, and put it back",
+		Example: "  quorate snapshot save /var/backups/quorate.json\n  quorate snapshot restore /var/backups/quorate.json",
 		RunE: func(c *cobra.Command, args []string) error {
-			return &usageError{"snapshot takes save, restore or print, and a file"}
+			text := "snapshot takes save, restore or print, and a file"
+			if len(args) > 0 {
+				for _, near := range c.SuggestionsFor(args[0]) {
+					text += fmt.Sprintf("; did you mean snapshot %s?", near)
+				}
+			}
+			return &usageError{text}
 		},
 	}
 	c.AddCommand(newSnapshotSaveCommand(), newSnapshotRestoreCommand(), newSnapshotPrintCommand())
+	c.SuggestionsMinimumDistance = 2
 	for _, sub := range c.Commands() {
 		markFailures(sub)
 	}
 	return c
 }
 
+// A savedReport is the JSON of `quorate snapshot save`.
+type savedReport struct {
+	File     string `json:"file"`
+	Cluster  string `json:"cluster"`
+	Revision uint64 `json:"revision"`
+	Index    uint64 `json:"index"`
+}
+
 func newSnapshotSaveCommand() *cobra.Command {
-	var t target
-	c := &cobra.Command{
+	return asking(&cobra.Command{
 		Use:     "save FILE",
 		Short:   "Write the cluster's state to a file",
 		Long:    "Write the replicated state (document with passwords of VRRP, nodes, owners, history) to a file, mode 0600, as JSON with a checksum.",
 		Example: "  quorate snapshot save /var/backups/quorate.json",
 		Args:    takes(1, "a file"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			s, err := client.Snapshot(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if _, err := s.Open(); err != nil {
-				return err
-			}
-			if err := writeWhole(args[0], s); err != nil {
-				return err
-			}
-			return write(cmd.OutOrStdout(), fmt.Sprintf("saved %s: cluster %s, revision %d, index %d\n", args[0], s.Cluster, s.Revision, s.Index))
-		},
+	}, question[savedReport]{ask: saveSnapshot, text: func(_ term.Screen, r savedReport) string {
+		return fmt.Sprintf("saved %s: cluster %s, revision %d, index %d\n", r.File, r.Cluster, r.Revision, r.Index)
+	}})
+}
+
+func saveSnapshot(ctx context.Context, client *api.Client, args []string) (savedReport, error) {
+	s, err := client.Snapshot(ctx)
+	if err == nil {
+		_, err = s.Open()
 	}
-	t.flags(c)
-	return c
+	if err == nil {
+		err = writeWhole(args[0], s)
+	}
+	return savedReport{args[0], s.Cluster, s.Revision, s.Index}, err
 }
 
 // writeWhole writes a file so that after a crash either the old or the new one is there.
@@ -83,8 +93,7 @@ func writeWhole(path string, v any) error {
 }
 
 func newSnapshotRestoreCommand() *cobra.Command {
-	var t target
-	c := &cobra.Command{
+	return asking(&cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put back the document and the drained nodes of a file",
 		Long: "Put back what a snapshot of this cluster says that operators wanted: the document, as `quorate apply` would, and\n" +
@@ -93,29 +102,17 @@ func newSnapshotRestoreCommand() *cobra.Command {
 			"A damaged file and one of another cluster are refused.",
 		Example: "  quorate snapshot restore /var/backups/quorate.json",
 		Args:    takes(1, "a file"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := readSnapshot(args[0])
-			if err != nil {
-				return err
-			}
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			r, err := client.Restore(cmd.Context(), s)
-			if err != nil {
-				return err
-			}
-			return write(cmd.OutOrStdout(), appliedText(r.Applied)+restoredText(r))
-		},
-	}
-	t.flags(c)
-	return c
+	}, question[api.Restored]{text: restoredText, ask: func(ctx context.Context, client *api.Client, args []string) (api.Restored, error) {
+		s, err := readSnapshot(args[0])
+		if err != nil {
+			return api.Restored{}, err
+		}
+		return client.Restore(ctx, s)
+	}})
 }
 
-func restoredText(r api.Restored) string {
-	text := ""
+func restoredText(screen term.Screen, r api.Restored) string {
+	text := appliedText(screen, r.Applied)
 	for _, list := range []struct {
 		nodes []string
 		what  string

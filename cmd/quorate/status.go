@@ -1,114 +1,213 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/internal/agent/core"
+	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
 // noSingleOwner is said wherever a node elects by VRRP alone.
 const noSingleOwner = "election: vrrp cannot promise a single owner: routers that do not hear each other all answer, and nothing stops a hung one; " +
 	"election: raft does"
 
-func newStatusCommand() *cobra.Command {
-	return readingCommand(&cobra.Command{
-		Use:     "status",
-		Short:   "Show this node, its cluster and who owns each VIP group",
-		Example: "  quorate status\n  quorate status --json | jq '.vips[].owner'",
-	}, func(s core.Status) any { return s }, showStatus)
-}
-
-// readingCommand completes a command that shows a part of the status: as JSON, or
-// in a form for people.
-func readingCommand(c *cobra.Command, part func(core.Status) any, show func(*cobra.Command, core.Status) error) *cobra.Command {
-	var t target
-	var asJSON bool
-	c.Args = takes(0, "no arguments")
-	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := t.status(cmd)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return showJSON(cmd.OutOrStdout(), part(s))
-		}
-		return show(cmd, s)
-	}
-	t.flags(c)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
-}
-
-func (t *target) status(cmd *cobra.Command) (core.Status, error) {
-	client, err := t.client()
-	if err != nil {
-		return core.Status{}, err
-	}
-	defer client.Close()
-	return client.Status(cmd.Context())
-}
-
-func showStatus(cmd *cobra.Command, s core.Status) error {
-	var b strings.Builder
-	b.WriteString(statusHead(s))
-	for _, p := range problems(s) {
-		fmt.Fprintf(&b, "PROBLEM: %s\n", p)
-	}
-	b.WriteString("\n")
-	if err := write(cmd.OutOrStdout(), b.String()); err != nil {
-		return err
-	}
-	if len(s.VIPs) == 0 {
-		return write(cmd.OutOrStdout(), "no VIP groups\n")
-	}
-	rows := [][]string{{"NAME", "ADDRESSES", "OWNER", "STATE", "EPOCH", "LEASE", "VRRP"}}
-	if s.Election == alone {
-		rows[0] = []string{"NAME", "ADDRESSES", "STATE", "VRRP"}
-	}
-	for _, v := range s.VIPs {
-		rows = append(rows, vipRow(s, v))
-	}
-	return showTable(cmd.OutOrStdout(), rows)
-}
-
 // alone is the election of a node without a cluster.
 const alone = "vrrp"
 
-func statusHead(s core.Status) string {
-	if s.Election == alone {
-		return fmt.Sprintf("node: %s  a VRRP router of its own\nNOTE: %s\n", s.Node, noSingleOwner)
-	}
-	cluster := s.Cluster
-	if cluster == "" {
-		cluster = "not formed"
-	}
-	return fmt.Sprintf("cluster: %s  node: %s  leader: %s  quorum: %s  fence: %s  lease: %s\n",
-		cluster, s.Node, orNone(s.Leader), yesNo(s.Quorum), s.Fence, showMillis(s.LeaseMS))
+// A statusReport is the JSON of `quorate status`.
+type statusReport struct {
+	Verdict  grade     `json:"verdict"`
+	Findings []finding `json:"findings"`
+	// Error is why the daemon did not answer, and Host what is known without it; then
+	// there is nothing else.
+	Error string      `json:"error,omitempty"`
+	Host  *hostReport `json:"host,omitempty"`
+	*core.Status
 }
 
-func vipRow(s core.Status, v core.VIPStatus) []string {
-	lease, vrrp := "-", "-"
-	if v.State == "active" {
-		lease = showMillis(v.LeaseRemainingMS)
+func newStatusCommand() *cobra.Command {
+	var t target
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Say whether all is well, who owns each VIP group, and what is wrong",
+		Long: "Say whether all is well, and what to do if it is not; then who owns each VIP group since when and why, the nodes, and\n" +
+			"everything that is wrong. The first word is OK, WARNING (safe and served, but look), OUTAGE (somebody is not\n" +
+			"served) or UNSAFE (two hosts may answer).\n\n" +
+			"When the daemon does not answer, it says what that left on this host (as root). The exit code is then 1, and also\n" +
+			"when this node has no quorum.",
+		Example: "  quorate status\n  quorate status --json | jq '.vips[].owner'",
+		Args:    takes(0, "no arguments"),
 	}
-	if v.VRRP != nil {
-		vrrp = fmt.Sprintf("id %d %s", v.VRRP.ID, vrrpState(v.VRRP))
-		if v.VRRP.State == "Active" {
-			vrrp += " (master)"
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		client, err := t.client()
+		if err != nil {
+			return err
 		}
-		if v.VRRP.State == "Active" || s.Election == alone { // in a cluster only the holder speaks
-			vrrp += fmt.Sprintf(" priority %d", v.VRRP.Priority)
+		defer client.Close()
+		st, err := client.Status(cmd.Context())
+		if err := noteVersion(cmd, client); err != nil {
+			return err
+		}
+		if err != nil {
+			return t.down(cmd, asJSON, err)
+		}
+		all := findings(st)
+		if asJSON {
+			err = showJSON(cmd.OutOrStdout(), statusReport{Verdict: worst(all), Findings: append([]finding{}, all...), Status: &st})
+		} else {
+			err = write(cmd.OutOrStdout(), statusText(screenOf(cmd), st, all))
+		}
+		if err == nil && st.Election != alone && st.State != "removed" && !st.Quorum {
+			err = errSaid
+		}
+		return err
+	}
+	t.flags(c)
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+// down shows what is known without the daemon.
+func (t *target) down(cmd *cobra.Command, asJSON bool, asked error) error {
+	if !errors.Is(asked, api.ErrNoDaemon) && !errors.Is(asked, api.ErrNoAnswer) {
+		return asked
+	}
+	host := lookAtHost(t.file(), t.socket)
+	f := downFinding(asked, host)
+	if asJSON {
+		err := showJSON(cmd.OutOrStdout(), statusReport{Verdict: f.Grade, Findings: []finding{f}, Error: asked.Error(), Host: &host})
+		return errors.Join(err, errSaid)
+	}
+	return errors.Join(write(cmd.OutOrStdout(), downText(screenOf(cmd), f, host)), errSaid)
+}
+
+func statusText(s term.Screen, st core.Status, all []finding) string {
+	var b strings.Builder
+	if st.Shadow {
+		b.WriteString(s.Wrap("SHADOW: this node only looks on; what it says of owners is what would be, and REALLY is what is", "  ") + "\n")
+	}
+	b.WriteString(headline(s, st, all) + "\n")
+	if len(st.VIPs) == 0 {
+		b.WriteString("no VIP groups\n")
+	} else {
+		b.WriteString(s.Table(groupRows(st)))
+	}
+	if len(st.Members) > 0 {
+		b.WriteString("\n" + s.Table(nodeRows(st)))
+	}
+	if len(all) < 2 {
+		return b.String()
+	}
+	b.WriteString("\n" + s.Paint(term.Strong, "besides") + "\n")
+	for _, f := range all[1:] { // the first is in the headline
+		b.WriteString(s.Paint(f.Grade.paint(), s.Wrap(fmt.Sprintf("- %s: %s", f.Grade, f.What), "  ")) + "\n")
+		if f.Do != "" {
+			b.WriteString(s.Wrap("  do: "+f.Do, "      ") + "\n")
 		}
 	}
-	if s.Election == alone {
-		return []string{v.Name, strings.Join(v.Addresses, ","), v.State, vrrp}
+	return b.String()
+}
+
+func groupRows(st core.Status) [][]term.Cell {
+	rows := plainGroupRows(st)
+	if !st.Shadow {
+		return rows
 	}
-	return []string{v.Name, strings.Join(v.Addresses, ","), orNone(v.Owner), v.State, strconv.FormatUint(v.Epoch, 10), lease, vrrp}
+	rows[0] = append(rows[0], term.Cell{Text: "REALLY"})
+	for i, v := range st.VIPs {
+		rows[i+1] = append(rows[i+1], term.Cell{Text: orNobody(v.Really)})
+	}
+	return rows
+}
+
+func plainGroupRows(st core.Status) [][]term.Cell {
+	if st.Election == alone {
+		rows := [][]term.Cell{term.Cells("GROUP", "STATE", "ADDRESSES", "VRRP")}
+		for _, v := range st.VIPs {
+			rows = append(rows, []term.Cell{{Text: v.Name}, stateCell(st, v), {Text: strings.Join(v.Addresses, ", ")}, {Text: vrrpText(st, v)}})
+		}
+		return rows
+	}
+	rows := [][]term.Cell{term.Cells("GROUP", "OWNER", "STATE", "LEASE", "SINCE", "WHY", "ADDRESSES", "VRRP")}
+	for _, v := range st.VIPs {
+		lease := term.Cell{Text: "-"}
+		if v.State == "active" {
+			lease = term.Cell{Text: showMillis(v.LeaseRemainingMS), Paint: leasePaint(v.LeaseRemainingMS, st.LeaseMS)}
+		}
+		rows = append(rows, []term.Cell{{Text: v.Name}, {Text: orNone(v.Owner)}, stateCell(st, v), lease, {Text: when(v.Since)}, {Text: orDash(v.Reason)},
+			{Text: strings.Join(v.Addresses, ", ")}, {Text: vrrpText(st, v)}})
+	}
+	return rows
+}
+
+// leasePaint warns when half of the lease is gone: an answer comes each third of it.
+func leasePaint(left, lease float64) term.Paint {
+	switch {
+	case left >= lease/2:
+		return term.Good
+	case left > 0:
+		return term.Warn
+	}
+	return term.Bad
+}
+
+// stateCell is the group's state on this node, and whether anybody answers for it.
+func stateCell(st core.Status, v core.VIPStatus) term.Cell {
+	c := term.Cell{Text: v.State}
+	switch {
+	case v.WithoutProof:
+		c = term.Cell{Text: v.State + ", WITHOUT PROOF", Paint: term.Bad}
+	case v.State == "active":
+		c.Paint = term.Good
+	case v.State == "fault" || v.State == "unowned":
+		c.Paint = term.Bad
+	case st.Election == alone:
+	case outranked(v):
+		c.Paint = term.Warn
+	case !v.Open:
+		c = term.Cell{Text: v.State + ", NOT SERVED", Paint: term.Bad}
+	}
+	return c
+}
+
+func nodeRows(st core.Status) [][]term.Cell {
+	rows := [][]term.Cell{term.Cells("NODE", "ROLE", "HEARD", "READY", "ADDRESS", "")}
+	for _, m := range st.Members {
+		role := m.Role
+		if !m.Voter {
+			role += ", no vote"
+		}
+		rows = append(rows, []term.Cell{{Text: m.Name}, {Text: role}, yesNoCell(m.Alive), yesNoCell(m.Ready), {Text: m.Address}, {Text: memberNote(st, m)}})
+	}
+	return rows
+}
+
+func yesNoCell(b bool) term.Cell {
+	if b {
+		return term.Cell{Text: "yes", Paint: term.Good}
+	}
+	return term.Cell{Text: "NO", Paint: term.Bad}
+}
+
+func vrrpText(st core.Status, v core.VIPStatus) string {
+	if v.VRRP == nil {
+		return "-"
+	}
+	text := fmt.Sprintf("id %d %s", v.VRRP.ID, vrrpState(v.VRRP))
+	if v.VRRP.State == "Active" {
+		text += " (master)"
+	}
+	if st.Election == alone { // in a cluster it matters to the holder only, and quorate vrrp has it
+		text += fmt.Sprintf(" priority %d", v.VRRP.Priority)
+	}
+	return text
 }
 
 // vrrpState is the state of the group's virtual routers: it moves as one.
@@ -118,64 +217,4 @@ func vrrpState(v *core.VRRPStatus) string {
 		return "Initialize"
 	}
 	return v.State
-}
-
-// problems returns what a person should look at, the gravest first.
-func problems(s core.Status) []string {
-	var out []string
-	if s.Election != alone {
-		out = clusterProblems(s)
-	}
-	if s.State == "stopping" || s.State == "refused" {
-		out = append(out, "this node is "+s.State)
-	}
-	out = append(out, s.Problems...)
-	if s.ClusterID != "" && !s.Ready {
-		out = append(out, "this node does not confirm leases yet: do not stop another one now")
-	}
-	for _, m := range s.Members {
-		if !m.Alive {
-			out = append(out, fmt.Sprintf("node %s (%s) is not heard", m.Name, m.Address))
-		}
-	}
-	for _, v := range s.VIPs {
-		out = append(out, vipProblems(s, v)...)
-	}
-	return out
-}
-
-func clusterProblems(s core.Status) []string {
-	switch {
-	case s.State == "removed": // which is said, and there is nothing more to it
-		return nil
-	case s.ClusterID == "":
-		return []string{fmt.Sprintf("the cluster is not formed yet (%s)", s.State)}
-	case !s.Quorum:
-		return []string{"no quorum: this node is not in touch with a majority, so no VIP can be held or moved from here"}
-	case s.Leader == "":
-		return []string{"no leader: owners keep their VIPs, and nothing can be moved"}
-	}
-	return nil
-}
-
-// outranked reports whether a router outside the cluster keeps the group from being held.
-func outranked(v core.VIPStatus) bool {
-	return v.Problem != "" && v.VRRP != nil &&
-		slices.ContainsFunc(v.VRRP.Routers, func(r core.RouterStatus) bool { return r.Outranked != nil && !r.Alarm })
-}
-
-func vipProblems(s core.Status, v core.VIPStatus) []string {
-	var out []string
-	switch {
-	case s.Election == alone: // who else answers is not known here
-	case outranked(v): // that is why nobody here answers, and Problem says so
-	case v.State == "unowned":
-		out = append(out, v.Name+": no node owns it")
-	case !v.Open && v.State != "active":
-		out = append(out, fmt.Sprintf("%s: its owner %s does not answer for it", v.Name, v.Owner))
-	}
-	if v.Problem != "" {
-		out = append(out, v.Name+": "+v.Problem)
-	}
-	return out
 }

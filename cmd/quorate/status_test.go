@@ -1,7 +1,10 @@
 package main
 
 import (
+	"strconv"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/quorate/quorate/internal/agent/core"
 )
@@ -42,6 +45,13 @@ func TestStatus(t *testing.T) {
 					{Link: "eth0", Family: "ipv4", State: "Backup", Priority: 254, Outranked: &core.RivalStatus{From: "10.0.0.8", Priority: 255}}}}
 			}
 		},
+		"status-claimed": func(s *core.Status) {
+			s.VIPs[0].Claims = []core.ClaimStatus{{Address: "10.0.0.200", MAC: "02:00:00:00:00:09", Count: 7, LastAgoMS: 1200},
+				{Address: "2001:db8::200", MAC: "02:00:00:00:00:09", Count: 1, LastAgoMS: 3_600_000}}
+		},
+		"status-shadow": func(s *core.Status) {
+			s.Cluster, s.Shadow, s.VIPs[0].Really = "prod-shadow", true, "n2 (10.0.0.2, priority 100)"
+		},
 		"status-problems": func(s *core.Status) {
 			s.Ready, s.Leader, s.State = false, "", "stopping"
 			s.Problems = []string{"the clock is being slewed by 83000 ppm, the lease allows ±4000"}
@@ -81,10 +91,49 @@ func TestMembers(t *testing.T) {
 	golden(t, "members-vrrp", dir, "members", "--socket", socket)
 }
 
+// TestStatusWidths: no line is wider than the terminal, and none says less for it.
+func TestStatusWidths(t *testing.T) {
+	for name, change := range map[string]func(*core.Status){
+		"ok": func(*core.Status) {},
+		"lost": func(s *core.Status) {
+			s.Members[2].Alive, s.Members[2].Ready = false, false
+			s.VIPs[1].Open = false
+		},
+	} {
+		f := &fakeAgent{state: formed()}
+		change(&f.state)
+		dir, socket := startDaemon(t, f)
+		for _, width := range []string{"40", "80", "120"} {
+			t.Setenv("COLUMNS", width)
+			golden(t, "status-"+name+"-"+width, dir, "status", "--socket", socket)
+			golden(t, "status-"+name+"-"+width+"-colour", dir, "status", "--color=always", "--socket", socket)
+			_, out, _ := quorate(t, "status", "--socket", socket)
+			limit, _ := strconv.Atoi(width)
+			for line := range strings.Lines(out) {
+				if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > limit {
+					t.Errorf("%s at %s columns: %d in %q", name, width, n, line)
+				}
+			}
+			golden(t, "members-"+name+"-"+width, dir, "members", "--socket", socket)
+		}
+	}
+}
+
+// TestColours: never means never, and a pipe has none by itself.
+func TestColours(t *testing.T) {
+	_, socket := startDaemon(t, &fakeAgent{state: formed()})
+	for args, want := range map[string]bool{"status": false, "status --color=never": false, "status --color=auto": false, "status --color=always": true} {
+		if _, out, _ := quorate(t, append(strings.Fields(args), "--socket", socket)...); strings.Contains(out, "\x1b[") != want {
+			t.Errorf("%s: colours %t, want %t", args, !want, want)
+		}
+	}
+}
+
 // TestNoDaemon: the reading commands say what to do.
 func TestNoDaemon(t *testing.T) {
 	dir := t.TempDir()
 	golden(t, "no-socket", dir, "status", "--socket", dir+"/s")
+	golden(t, "no-socket-json", dir, "status", "--json", "--socket", dir+"/s")
 	golden(t, "no-config", dir, "members", "--config", dir+"/quorate.yaml")
 }
 

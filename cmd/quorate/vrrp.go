@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,12 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/internal/api"
+	"github.com/quorate/quorate/internal/term"
 )
 
 func newVRRPCommand() *cobra.Command {
-	var t target
-	var asJSON bool
-	c := &cobra.Command{
+	return asking(&cobra.Command{
 		Use:   "vrrp",
 		Short: "Show which VRRP routers this node hears, and what about them does not fit",
 		Long: "Show this node's own virtual routers, those of other hosts that it hears on the same devices, what about the two\n" +
@@ -22,47 +22,32 @@ func newVRRPCommand() *cobra.Command {
 			"routers or switches share a VRRP id with this node. A difference marked BREAKS makes both sides Active.",
 		Example: "  quorate vrrp\n  quorate vrrp --json | jq '.neighbours[] | select(.speaking) | .address'",
 		Args:    takes(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			v, err := client.VRRP(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return showJSON(cmd.OutOrStdout(), v)
-			}
-			return showVRRP(cmd, v)
-		},
-	}
-	t.flags(c)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
+	}, question[api.VRRP]{
+		ask:  func(ctx context.Context, client *api.Client, _ []string) (api.VRRP, error) { return client.VRRP(ctx) },
+		text: showVRRP,
+	})
 }
 
-func showVRRP(cmd *cobra.Command, v api.VRRP) error {
-	out := cmd.OutOrStdout()
+func showVRRP(s term.Screen, v api.VRRP) string {
 	var refused uint64
 	for _, r := range v.Refused {
 		refused += r.Count
 	}
-	head := fmt.Sprintf("node: %s  heard: %s, %d refused\n", v.Node, plural(int(v.Accepted), "advert"), refused)
+	var b strings.Builder
+	b.WriteString(s.Wrap(fmt.Sprintf("node: %s  heard: %s, %d refused", v.Node, plural(int(v.Accepted), "advert"), refused), "  ") + "\n")
+	problem := func(format string, args ...any) {
+		b.WriteString(s.Paint(term.Bad, s.Wrap("PROBLEM: "+fmt.Sprintf(format, args...), "  ")) + "\n")
+	}
 	for _, r := range v.Routers {
 		if !r.Listening {
-			head += fmt.Sprintf("PROBLEM: %s cannot be listened on for %s at present; the daemon's log says why\n", r.Device, r.Family)
+			problem("%s cannot be listened on for %s at present; the daemon's log says why", r.Device, r.Family)
 		}
 	}
 	if v.Overruns > 0 {
-		head += fmt.Sprintf("PROBLEM: %s came faster than they could be read\n", plural(int(v.Overruns), "packet"))
+		problem("%s came faster than they could be read", plural(int(v.Overruns), "packet"))
 	}
 	if v.Crowded > 0 {
-		head += fmt.Sprintf("PROBLEM: %s from more routers than are remembered; forged sources do that\n", plural(int(v.Crowded), "packet"))
-	}
-	if err := write(out, head); err != nil {
-		return err
+		problem("%s from more routers than are remembered; forged sources do that", plural(int(v.Crowded), "packet"))
 	}
 	for _, part := range []struct {
 		title, none string
@@ -79,14 +64,9 @@ func showVRRP(cmd *cobra.Command, v api.VRRP) error {
 			}
 			part.rows = [][]string{{part.none}}
 		}
-		if err := write(out, "\n"+part.title+":\n"); err != nil {
-			return err
-		}
-		if err := showTable(out, part.rows); err != nil {
-			return err
-		}
+		b.WriteString("\n" + s.Paint(term.Strong, part.title+":") + "\n" + table(s, part.rows))
 	}
-	return nil
+	return b.String()
 }
 
 func routerRows(v api.VRRP) [][]string {
@@ -108,7 +88,7 @@ func routerRows(v api.VRRP) [][]string {
 		}
 		for i, to := range r.To {
 			row := []string{r.Group, r.Device, strconv.Itoa(int(r.VRID)), state, r.Version, strconv.Itoa(int(r.Priority)),
-				interval(r.IntervalMS), orNone(from), to.Address, checksum(to), strings.Join(r.Addresses, ",")}
+				inWords(r.IntervalMS), orNone(from), to.Address, checksum(to), strings.Join(r.Addresses, ",")}
 			if i > 0 {
 				row = []string{"", "", "", "", "", "", "", "", to.Address, checksum(to)}
 			}
@@ -141,7 +121,7 @@ func neighbourRows(v api.VRRP) [][]string {
 			priority = strconv.Itoa(int(*n.Priority))
 		}
 		if n.IntervalMS > 0 {
-			every = interval(n.IntervalMS)
+			every = inWords(n.IntervalMS)
 		}
 		if n.LastRefusal != nil {
 			refused = fmt.Sprintf("%d (%s)", n.Refused, n.LastRefusal.Reason)
@@ -205,13 +185,11 @@ func orDash(s string) string {
 	return s
 }
 
-func interval(ms float64) string { return (time.Duration(ms*1000) * time.Microsecond).String() }
-
 // ago is rounded so that a glance is enough.
 func ago(ms float64) string {
 	d := time.Duration(ms*1000) * time.Microsecond
 	if d < time.Minute {
-		return fmt.Sprintf("%.1fs ago", d.Seconds())
+		return fmt.Sprintf("%.1f s ago", d.Seconds())
 	}
 	return d.Round(time.Second).String() + " ago"
 }
