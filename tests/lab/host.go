@@ -177,6 +177,9 @@ const Forever = 1<<32 - 1
 func (h *Host) Addresses() ([]Address, error) {
 	link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0", Index: h.ifi.Index}}
 	list, err := h.nl.AddrList(link, netlink.FAMILY_ALL)
+	for tries := 0; errors.Is(err, netlink.ErrDumpInterrupted) && tries < 100; tries++ { // it changed meanwhile
+		list, err = h.nl.AddrList(link, netlink.FAMILY_ALL)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", h.Name, err)
 	}

@@ -73,12 +73,12 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if n.proc == nil || !n.proc.Running() {
 		return s, fmt.Errorf("%s does not run", n.Name)
 	}
-	out, err := quorate(ctx, n.binary, "status", "--json", "--socket", n.Socket)
-	if err != nil {
-		return s, err
-	}
-	if err := json.Unmarshal(out, &s); err != nil {
+	out, asked := quorate(ctx, n.binary, "status", "--json", "--socket", n.Socket)
+	if err := json.Unmarshal(out, &s); err != nil && asked == nil {
 		return s, fmt.Errorf("read the status of %s: %w; it was: %s", n.Name, err, out)
+	}
+	if s.Node == "" { // else the daemon has answered: without a quorum that is exit code 1 all the same
+		return s, asked
 	}
 	return s, nil
 }
@@ -131,6 +131,8 @@ type Status struct {
 	Problems  []string       `json:"problems"`
 	Members   []StatusMember `json:"members"`
 	VIPs      []StatusVIP    `json:"vips"`
+	// Neighbours is how many hosts the node would tell of a take-over, one by one.
+	Neighbours int `json:"neighbours"`
 }
 
 // StatusMember is one node as another sees it.
@@ -145,19 +147,27 @@ type StatusMember struct {
 
 // StatusVIP is one group as a node sees it.
 type StatusVIP struct {
-	Name             string   `json:"name"`
-	Addresses        []string `json:"addresses"`
-	Owner            string   `json:"owner"`
-	Epoch            uint64   `json:"epoch"`
-	State            string   `json:"state"`
-	Open             bool     `json:"open"`
-	LeaseRemainingMS float64  `json:"lease_remaining_ms"`
-	Problem          string   `json:"problem"`
+	Name             string        `json:"name"`
+	Addresses        []string      `json:"addresses"`
+	Owner            string        `json:"owner"`
+	Epoch            uint64        `json:"epoch"`
+	State            string        `json:"state"`
+	Open             bool          `json:"open"`
+	LeaseRemainingMS float64       `json:"lease_remaining_ms"`
+	Problem          string        `json:"problem"`
+	Claims           []StatusClaim `json:"claims"`
 	VRRP             struct {
 		ID       int    `json:"id"`
 		State    string `json:"state"`
 		Priority int    `json:"priority"`
 	} `json:"vrrp"`
+}
+
+// StatusClaim is another host's claim to an address of the owner.
+type StatusClaim struct {
+	Address string `json:"address"`
+	MAC     string `json:"mac"`
+	Count   int    `json:"count"`
 }
 
 // Group returns the lab's group in a status.
@@ -186,7 +196,7 @@ func Build(dir string) (string, error) {
 	return path, nil
 }
 
-// quorate calls the command line and returns what it printed.
+// quorate calls the command line and returns what it printed, also when it fails.
 func quorate(ctx context.Context, binary string, args ...string) ([]byte, error) {
 	return quorateIn(ctx, nil, binary, args...)
 }
@@ -207,8 +217,7 @@ func quorateIn(ctx context.Context, h *Host, binary string, args ...string) ([]b
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("quorate %s: %w: %s", strings.Join(args, " "), err,
-			strings.TrimSpace(out.String()+problem.String()))
+		err = fmt.Errorf("quorate %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(out.String()+problem.String()))
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), err
 }
