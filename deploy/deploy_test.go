@@ -14,9 +14,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/unit"
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/config"
 )
@@ -74,32 +71,6 @@ func TestExamplesShow(t *testing.T) {
 	c := parse(t, "ipv6.yaml")
 	if first := c.Document.Groups[0].Addresses[0].Addr(); !first.IsLinkLocalUnicast() || !c.Address.Addr().Is6() {
 		t.Errorf("ipv6.yaml: own address %s, first address %s", c.Address, first)
-	}
-}
-
-// TestAllKeysShowsDefaults: what all-keys.yaml calls a default is what a file
-// without the key gets.
-func TestAllKeysShowsDefaults(t *testing.T) {
-	all := parse(t, "all-keys.yaml")
-	least, err := bare.Parse("least.yaml", []byte(`{cluster: prod, node: n1, address: "10.0.0.1:7950",
- peers: ["10.0.0.1:7950", "10.0.0.2:7950", "10.0.0.3:7950"], key_file: /etc/quorate/cluster.key,
- vips: {web: {addresses: [10.0.0.200/24, "2001:db8::200/64"], interface: eth0, vrrp: {id: 51}}, api: {addresses: [10.0.0.201/24], checks: [page]}},
- checks: {page: {http: "https://127.0.0.1:8443/healthz"}}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The first group and the first check show the defaults, the others what else there is.
-	for _, c := range []*config.Config{least, all} {
-		c.Document.Groups, c.Document.Checks = c.Document.Groups[:1], c.Document.Checks[:1]
-	}
-	opts := []cmp.Option{
-		cmpopts.IgnoreUnexported(config.Config{}),
-		cmpopts.IgnoreFields(config.Config{}, "TLS", "Renew"), // of these it shows another value
-		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
-	}
-	if d := cmp.Diff(least, all, opts...); d != "" {
-		t.Errorf("(-default +all-keys.yaml)\n%s", d)
 	}
 }
 
@@ -162,7 +133,7 @@ func TestUnit(t *testing.T) {
 	want := map[string]string{
 		"Service.Type":             "notify",
 		"Service.ExecStart":        "/usr/bin/quorate run --config /etc/quorate/quorate.yaml",
-		"Service.ExecStopPost":     "/usr/bin/quorate release --config /etc/quorate/quorate.yaml",
+		"Service.ExecStopPost":     `/bin/sh -c 'case "$$SERVICE_RESULT" in success|timeout) exec /usr/bin/quorate release --config /etc/quorate/quorate.yaml;; esac'`,
 		"Service.Restart":          "always",
 		"Service.KillMode":         "mixed",
 		"Service.RuntimeDirectory": "quorate",
@@ -173,6 +144,11 @@ func TestUnit(t *testing.T) {
 		if got := u[key]; !slices.Equal(got, []string{v}) {
 			t.Errorf("%s = %q, want %q", key, got, v)
 		}
+	}
+	// A file with an error fails the reload before the daemon is told of it.
+	reload := []string{"/usr/bin/quorate check /etc/quorate/quorate.yaml", "/bin/kill -HUP $MAINPID"}
+	if got := u["Service.ExecReload"]; !slices.Equal(got, reload) {
+		t.Errorf("ExecReload = %q, want %q", got, reload)
 	}
 	if d, err := time.ParseDuration(strings.Join(u["Service.WatchdogSec"], "")); err != nil || d < time.Second {
 		t.Errorf("WatchdogSec = %q: %v", u["Service.WatchdogSec"], err)
