@@ -10,13 +10,6 @@ func SkewTime(p Priority, active Centis) time.Duration {
 	return (shares + 128) / 256
 }
 
-// ActiveDownInterval returns how long a backup of this priority waits without an advert before it holds the Active router
-// for gone: three of the Active router's intervals and the skew (RFC 9568, section 6.1). The interval is the one that
-// the Active router advertises, not the backup's own.
-func ActiveDownInterval(p Priority, active Centis) time.Duration {
-	return downAdverts*active.Duration() + SkewTime(p, active)
-}
-
 // downAdverts is how many adverts in a row a backup misses before it acts.
 const downAdverts = 3
 
@@ -29,8 +22,10 @@ func (v Version) Skew(p Priority, active Centis) time.Duration {
 	return SkewTime(p, active)
 }
 
-// DownInterval is ActiveDownInterval for either version: in version 2 the Master_Down_Interval, whose interval is the one
-// that all routers have (RFC 3768, section 6.1).
+// DownInterval returns how long a backup of this priority waits without an advert before it holds the Active router
+// for gone: three of the Active router's intervals and the skew. In version 3 it is the Active_Down_Interval, and the
+// interval the one that the Active router advertises, not the backup's own (RFC 9568, section 6.1); in version 2 the
+// Master_Down_Interval, and the interval the one that all routers have (RFC 3768, section 6.1).
 func (v Version) DownInterval(p Priority, active Centis) time.Duration {
 	return downAdverts*active.Duration() + v.Skew(p, active)
 }

@@ -27,8 +27,8 @@ func TestTimers(t *testing.T) {
 		if got := SkewTime(c.priority, c.active); got != c.skew {
 			t.Errorf("SkewTime(%d, %d) = %d ns, want %d", c.priority, c.active, got, c.skew)
 		}
-		if got := ActiveDownInterval(c.priority, c.active); got != c.down {
-			t.Errorf("ActiveDownInterval(%d, %d) = %d ns, want %d", c.priority, c.active, got, c.down)
+		if got := V3.DownInterval(c.priority, c.active); got != c.down {
+			t.Errorf("V3.DownInterval(%d, %d) = %d ns, want %d", c.priority, c.active, got, c.down)
 		}
 	}
 }
