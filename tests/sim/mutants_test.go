@@ -208,7 +208,9 @@ func tail(s string) string { return s[max(0, len(s)-4000):] }
 func (l *mutantLab) try(t *testing.T, m mutant) {
 	t.Helper()
 	of := m.proof()
+	l.mu.Lock()
 	first := l.seeds[m.rule]
+	l.mu.Unlock()
 	last := first + uint64(*mutantsBudget)
 	if of.runs == "" {
 		last = first + 1
