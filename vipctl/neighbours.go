@@ -48,6 +48,10 @@ const (
 	// MaxTold is how many frames a take-over sends to neighbours, one by one, at most: at
 	// 5,000 in a second they are gone within one.
 	MaxTold = 4096
+	// MaxToldEach is of how many addresses one neighbour is told in a take-over, at most. It
+	// makes an entry for each in a table that on Linux has room for 1,024 (gc_thresh3), and
+	// loses whom it really talks to when that is full.
+	MaxToldEach = 64
 )
 
 // Newest returns what is known of neighbours in order of age, each address once and at

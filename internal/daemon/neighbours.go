@@ -79,6 +79,7 @@ type lan struct {
 	// still send, and how many at once, as of toldAt.
 	telling map[*telling]bool
 	left    int
+	each    map[netip.Addr]int // by neighbour: what it is told in this take-over
 	room    float64
 	toldAt  vipctl.Instant
 }
@@ -332,14 +333,20 @@ func (l *lan) plan(t *telling, now vipctl.Instant) error {
 	return l.kernel.Acquaint(t.link, slices.DeleteFunc(to, func(n vipctl.Neighbour) bool { return n.Age > acquaintFor }))
 }
 
+// rested begins the count anew when nobody was told for a while: another take-over.
+func (l *lan) rested(now vipctl.Instant) {
+	if l.each == nil || now-l.toldAt > vipctl.Instant(tellRest) {
+		l.left, l.each = vipctl.MaxTold, map[netip.Addr]int{}
+	}
+}
+
 // turn takes what may be sent of the plan now: what tellPace leaves, shared by those that
-// have something to say, and no more than vipctl.MaxTold in a take-over.
+// have something to say, and no more than vipctl.MaxTold in a take-over, nor
+// vipctl.MaxToldEach for one neighbour.
 func (l *lan) turn(t *telling, now vipctl.Instant) []vipctl.Telling {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now-l.toldAt > vipctl.Instant(tellRest) {
-		l.left = vipctl.MaxTold
-	}
+	l.rested(now)
 	l.room = min(tellChunk, l.room+float64(now-l.toldAt)/float64(tellPace))
 	l.toldAt = now
 	for other := range l.telling {
@@ -355,12 +362,16 @@ func (l *lan) turn(t *telling, now vipctl.Instant) []vipctl.Telling {
 	t.share = min(t.share, tellChunk)
 	l.telling[t], t.at = true, now
 	t.plan = t.plan[:min(len(t.plan), l.left)]
-	n := min(len(t.plan), int(l.room), int(t.share))
-	chunk := t.plan[:n]
-	t.plan = t.plan[n:]
-	l.left -= n
-	l.room -= float64(n)
-	t.share -= float64(n)
+	var chunk []vipctl.Telling
+	for most := min(int(l.room), int(t.share)); len(t.plan) > 0 && len(chunk) < most; t.plan = t.plan[1:] {
+		if next := t.plan[0]; l.each[next.To.Addr] < vipctl.MaxToldEach {
+			l.each[next.To.Addr]++
+			chunk = append(chunk, next)
+		}
+	}
+	l.left -= len(chunk)
+	l.room -= float64(len(chunk))
+	t.share -= float64(len(chunk))
 	if len(t.plan) == 0 {
 		delete(l.telling, t)
 	}

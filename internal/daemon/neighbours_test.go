@@ -267,9 +267,16 @@ func TestTellingTakesTurns(t *testing.T) {
 			t.Fatalf("%d of them still tell after five seconds; %d frames were sent", len(open), len(f.told))
 		}
 	}
-	per := map[string]int{}
+	per, each := map[string]int{}, map[string]int{}
 	for _, what := range f.told {
-		per[strings.Fields(what)[1]]++
+		words := strings.Fields(what)
+		per[words[1]]++
+		each[words[len(words)-1]]++
+	}
+	for neighbour, n := range each {
+		if n > vipctl.MaxToldEach {
+			t.Errorf("%s was told of %d addresses, want %d at most", neighbour, n, vipctl.MaxToldEach)
+		}
 	}
 	for _, name := range order {
 		if per[name] < 4 {

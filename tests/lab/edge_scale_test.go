@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ var scaleRounds = flag.Int("scale-rounds", 1, "how often TestEdgeScale cuts each
 const (
 	scaleVIPs  = 1000
 	scaleRatio = 0.25 // of keepalived's time, at most
+	scaleTimes = 4    // the kernel's own
 	scaleLimit = 30 * time.Second
 )
 
@@ -27,6 +30,15 @@ func scaleAddrs() []netip.Addr {
 		out = append(out, netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(1 + i%250)}))
 	}
 	return out
+}
+
+// sampled is one in ten of the addresses, in order, the first and the last among them:
+// each of so many is asked for every ten milliseconds.
+func sampled(addrs []netip.Addr) (out []netip.Addr) {
+	for i := 0; i < len(addrs)-1; i += 10 {
+		out = append(out, addrs[i])
+	}
+	return append(out, addrs[len(addrs)-1])
 }
 
 // slashed is the addresses as the configuration has them.
@@ -59,28 +71,30 @@ func cutOff(t *testing.T, judge, owner *Host, addrs []netip.Addr) takeover {
 	t.Helper()
 	at := Now()
 	must(t, owner.Cut())
-	first, last := callRoll(t, judge, addrs, owner.MAC).Span()
+	first, last := callRoll(t, judge, sampled(addrs), owner.MAC).Span()
 	must(t, owner.Mend())
 	return takeover{first.Sub(at), last.Sub(at)}
 }
 
 // TestEdgeScale has 1,000 addresses in one group taken over, by quorate and by
-// keepalived in one run. From the first of them that answers again to the last may take
-// a quarter of keepalived's time. A round on a machine that is busy with something else
-// says little: when it is over the bound, the median of three is what counts.
+// keepalived in one run, and beside them put on a host by `ip -batch`: the kernel's own
+// limit. From the first of them that answers again to the last may take a quarter of
+// keepalived's time, or four times the kernel's, whichever is more. A round on a machine
+// that is busy with something else says little: when it is over the bound, the medians of
+// three are what counts.
 func TestEdgeScale(t *testing.T) {
 	addrs := scaleAddrs()
-	var ours, theirs []takeover
-	ratio := scaleRatio + 1
-	for len(ours) < *scaleRounds || ratio > scaleRatio && len(ours) < 3 {
+	var ours, theirs, kernels []takeover
+	for over := true; len(ours) < *scaleRounds || over && len(ours) < 3; {
 		ours = append(ours, scaleQuorate(t, addrs))
 		theirs = append(theirs, scaleKeepalived(t, addrs))
-		q, k := medianSpan(ours), medianSpan(theirs)
-		ratio = float64(q) / float64(k)
-		t.Logf("quorate: %v; keepalived: %v; medians of %d: %v, %v, ratio %.2f", ours[len(ours)-1], theirs[len(theirs)-1], len(ours), q, k, ratio)
-	}
-	if ratio > scaleRatio {
-		t.Errorf("the ratio is %.2f, want at most %.2f", ratio, scaleRatio)
+		kernels = append(kernels, scaleKernel(t, addrs))
+		q, k, limit := medianSpan(ours), medianSpan(theirs), medianSpan(kernels)
+		over = q > max(time.Duration(scaleRatio*float64(k)), scaleTimes*limit)
+		t.Logf("quorate: %v; keepalived: %v; medians of %d: quorate %v, keepalived %v, the kernel by itself %v", ours[len(ours)-1], theirs[len(theirs)-1], len(ours), q, k, limit)
+		if over && len(ours) >= max(3, *scaleRounds) {
+			t.Errorf("quorate took %v, want at most %v of keepalived's %v or %d times the kernel's %v", q, scaleRatio, k, scaleTimes, limit)
+		}
 	}
 }
 
@@ -96,22 +110,31 @@ func medianSpan(of []takeover) time.Duration {
 
 func scaleQuorate(t *testing.T, addrs []netip.Addr) takeover {
 	t.Helper()
-	c := newCluster(t, ClusterOptions{Groups: fmt.Sprintf("bulk:\n  addresses: [%s]\n  interface: eth0\n", strings.Join(slashed(addrs), ", "))})
+	l := newLab(t)
+	path, err := buildQuorate()
+	must(t, err)
+	// No other observer than the crier, as beside keepalived: each hears all its questions.
+	c := &Cluster{Lab: l, opt: ClusterOptions{Binary: path, Nodes: 3, Lease: 250 * time.Millisecond, Interval: time.Second,
+		Groups: fmt.Sprintf("bulk:\n  addresses: [%s]\n  interface: eth0\n", strings.Join(slashed(addrs), ", "))}}
+	must(t, c.prepare(t.Context()))
 	for _, n := range c.Nodes {
 		must(t, n.Start())
 	}
-	healthy(t, c)
-	judge := addHost(t, c.Lab, "crier", 105)
+	judge := addHost(t, l, "crier", 105)
+	var owner *Node
+	until(t, "the group of many is open", 40*time.Second, func() bool {
+		s, err := c.Nodes[0].Look(t.Context())
+		if bulk, ok := s.vip("bulk"); err == nil && ok && bulk.Open {
+			owner = c.Node(bulk.Owner)
+		}
+		return owner != nil
+	})
 	callRoll(t, judge, addrs, MAC{})
-	s := status(t, c.Nodes[0])
-	bulk, _ := s.vip("bulk")
-	owner := c.Node(bulk.Owner)
-	if owner == nil {
-		t.Fatalf("bulk is owned by %q", bulk.Owner)
-	}
+	pause(3 * time.Second) // the announcements of this take-over are over
 	out := cutOff(t, judge, owner.Host, addrs)
 	for _, n := range c.Nodes {
 		must(t, n.proc.Stop(10*time.Second))
+		noPanic(t, n.proc)
 	}
 	return out
 }
@@ -130,18 +153,52 @@ func scaleKeepalived(t *testing.T, addrs []netip.Addr) takeover {
 		p, err := h.RunKeepalived(scaleConfig(name, 150-50*i, addrs))
 		must(t, err)
 		hosts, procs = append(hosts, h), append(procs, p)
+		// The second comes when the first is master: it has no reason to act then.
+		until(t, "k1 has the addresses", 20*time.Second, func() bool {
+			_, on, err := hosts[0].Holds(addrs[len(addrs)-1])
+			must(t, err)
+			return on
+		})
 	}
-	until(t, "k1 has the addresses", 20*time.Second, func() bool {
-		_, on, err := hosts[0].Holds(addrs[len(addrs)-1])
-		must(t, err)
-		return on
-	})
 	callRoll(t, judge, addrs, MAC{})
+	pause(2 * time.Second)
 	out := cutOff(t, judge, hosts[0], addrs)
 	for _, p := range procs {
 		must(t, p.Kill())
 	}
 	return out
+}
+
+// scaleKernel is the kernel by itself: the addresses are put on a host by one program that
+// does nothing else.
+func scaleKernel(t *testing.T, addrs []netip.Addr) takeover {
+	t.Helper()
+	l := newLab(t)
+	judge, h := addHost(t, l, "crier", 105), addHost(t, l, "k1", 1)
+	var b strings.Builder
+	for _, a := range addrs {
+		fmt.Fprintf(&b, "addr add %s/32 dev eth0\n", a)
+	}
+	file := filepath.Join(l.Dir(), "addresses")
+	must(t, os.WriteFile(file, []byte(b.String()), 0o644))
+	at := Now()
+	done := make(chan RollCall, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), scaleLimit)
+		defer cancel()
+		roll, _ := judge.CallRoll(ctx, sampled(addrs), MAC{}) // what is missing shows below
+		done <- roll
+	}()
+	pause(200 * time.Millisecond)
+	if code, out := call(t, h, "ip", "-batch", file); code != 0 {
+		t.Fatalf("ip -batch: exit code %d: %s", code, out)
+	}
+	roll := <-done
+	if len(roll.Answered) < len(sampled(addrs)) {
+		t.Fatalf("%d of %d addresses answered", len(roll.Answered), len(sampled(addrs)))
+	}
+	first, last := roll.Span()
+	return takeover{first.Sub(at), last.Sub(at)}
 }
 
 // scaleConfig is one instance with all addresses. An advert has room for the first

@@ -33,10 +33,10 @@ func (r RollCall) Span() (first, last Instant) {
 	return first, last
 }
 
-// A roll call asks so many questions each so often: each of 1,000 addresses once in 50 ms
+// A roll call asks so many questions each so often: each of 1,000 addresses once in 100 ms
 // at first, and those that are still missing more often.
 const (
-	rollQuestions = 20
+	rollQuestions = 10
 	rollPeriod    = time.Millisecond
 )
 
