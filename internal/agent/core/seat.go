@@ -326,7 +326,8 @@ func (c *Core) forbids(g *group) string {
 }
 
 // unasked are the addresses of which the LAN is to be asked whether another host has
-// them. One that is advertised is had by a router, and taken from it by VRRP's rules.
+// them. One that is advertised is had by a router, and taken from it by VRRP's rules; so
+// are those with it that adverts leave out.
 func (g *group) unasked() []Place {
 	if len(g.seats) == 0 {
 		return g.at
@@ -335,6 +336,14 @@ func (g *group) unasked() []Place {
 	for _, s := range g.seats {
 		if s.heard {
 			spoken = append(spoken, s.at...)
+		}
+	}
+	if len(spoken) == 0 {
+		return g.at
+	}
+	for _, p := range g.at {
+		if g.def.Specs[p.Prefix.Addr()].Unadvertised {
+			spoken = append(spoken, p)
 		}
 	}
 	return minus(g.at, spoken)
