@@ -81,8 +81,10 @@ func edgeOwner(t *testing.T, c *Cluster) (owner *Node) {
 
 func moveEdge(t *testing.T, c *Cluster, to *Node) {
 	t.Helper()
-	_, err := quorate(t.Context(), c.opt.Binary, "move", edge, to.Name, "--socket", to.Socket)
-	must(t, err)
+	until(t, "the move is accepted", 10*time.Second, func() bool { // its device may just have come
+		_, err := quorate(t.Context(), c.opt.Binary, "move", edge, to.Name, "--socket", to.Socket)
+		return err == nil
+	})
 	held(t, to, edge, to, 5*time.Second)
 }
 
@@ -304,8 +306,11 @@ func TestEdgeInterface(t *testing.T) {
 		owner := edgeOwner(t, c)
 		onlyHas(t, c, owner, 3*time.Second)
 		ip(t, owner.Host, "link", "set", "eth1", "name", "lan1")
-		next := anotherThan(t, c, owner)
-		onlyHas(t, c, next, 3*time.Second)
+		anotherThan(t, c, owner)
+		onlyHas(t, c, nil, 5*time.Second) // on a busy machine it may have gone on to the third
+		if now := edgeOwner(t, c); now == owner {
+			t.Errorf("%s holds it without its device", now.Name)
+		}
 		ip(t, owner.Host, "link", "set", "lan1", "name", "eth1")
 		moveEdge(t, c, owner)
 		onlyHas(t, c, owner, 5*time.Second)
