@@ -29,10 +29,11 @@ RUNS     := 2
 # neighbour table, and would measure each other: one after the other.
 MEASURED := tests/lab|tests/interop|vipctl
 
+# The mutants are binaries of their own, built without -race.
 test: root needs build lint ## everything, -race included; installs what it needs (root)
 	CGO_ENABLED=1 $(GO) build -race ./...
-	CGO_ENABLED=1 $(GO) test -race -p 3 -timeout 12m $$($(GO) list ./... | grep -vE '$(MEASURED)')
-	CGO_ENABLED=0 $(GO) test ./tests/sim -run 'TestChaos$$' -seeds 4000
+	CGO_ENABLED=1 $(GO) test -race -p 3 -timeout 12m -skip '^TestMutants$$' $$($(GO) list ./... | grep -vE '$(MEASURED)')
+	CGO_ENABLED=0 $(GO) test ./tests/sim -run '^(TestChaos|TestMutants)$$' -seeds 4000
 	CGO_ENABLED=0 $(GO) test ./election/raftnode -run TestCompaction
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./tests/interop
 	(CGO_ENABLED=1 $(GO) test -race -timeout 13m ./tests/lab -runs $(RUNS)) & beside=$$!; rc=0; \
